@@ -1,0 +1,268 @@
+//! Digests of file contents: what W&B stores (MD5 or XXH128) and what we pin (SHA-256), and hashing while bytes stream by.
+//!
+//! W&B writes file digests as padded base64, artifact digests and object paths as lower-case hex. XXH128 is the
+//! 16-byte big-endian (canonical) form of XXH3-128 with seed 0.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::Md5;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256 as Sha256Hasher};
+use xxhash_rust::xxh3::Xxh3;
+
+/// How W&B hashed a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// MD5, the default.
+    Md5,
+    /// XXH3-128, marked in the manifest by `extra.alg = "XXH128"`.
+    Xxh128,
+}
+
+impl Algorithm {
+    /// The folder name in the store, which is the official SDK's.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Xxh128 => "xxh128",
+        }
+    }
+}
+
+/// A file digest as W&B keeps it: 16 bytes and the algorithm they came from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    bytes: [u8; 16],
+}
+
+/// A text that is not a digest.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{text}` is not the {expected} of a digest")]
+pub struct DigestError {
+    text: String,
+    expected: &'static str,
+}
+
+impl Digest {
+    /// A digest from its bytes.
+    pub fn new(algorithm: Algorithm, bytes: [u8; 16]) -> Self {
+        Self { algorithm, bytes }
+    }
+
+    /// Digest of bytes in memory.
+    pub fn of(algorithm: Algorithm, data: &[u8]) -> Self {
+        let mut hasher = FileHasher::new(algorithm);
+        hasher.update(data);
+        hasher.digest()
+    }
+
+    /// Parses the padded base64 of a manifest entry.
+    ///
+    /// # Errors
+    /// [`DigestError`] when the text is not base64 of 16 bytes.
+    pub fn from_base64(algorithm: Algorithm, text: &str) -> Result<Self, DigestError> {
+        let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(|bytes| Self { algorithm, bytes })
+            .ok_or_else(|| DigestError { text: text.to_owned(), expected: "base64 of 16 bytes" })
+    }
+
+    /// How the bytes came about.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Padded base64, as in manifests.
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(self.bytes)
+    }
+
+    /// Lower-case hex, as in object paths and artifact digests.
+    pub fn to_hex(&self) -> String {
+        hex(&self.bytes)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.folder(), self.to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// SHA-256 of a file: what locks and fits pin.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// SHA-256 of bytes in memory.
+    pub fn of(data: &[u8]) -> Self {
+        Self(Sha256Hasher::digest(data).into())
+    }
+
+    /// Parses 64 hex digits.
+    ///
+    /// # Errors
+    /// [`DigestError`] when the text is anything else.
+    pub fn from_hex(text: &str) -> Result<Self, DigestError> {
+        let error = || DigestError { text: text.to_owned(), expected: "hex of 32 bytes" };
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(error());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| error())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| error())?;
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Lower-case hex.
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sha256({self})")
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = DigestError;
+    fn try_from(text: String) -> Result<Self, DigestError> {
+        Self::from_hex(&text)
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(sha256: Sha256) -> Self {
+        sha256.to_hex()
+    }
+}
+
+enum W128 {
+    Md5(Md5),
+    Xxh128(Box<Xxh3>),
+}
+
+/// Hashes a stream into its W&B digest and its SHA-256 in one pass, each chunk while it is in cache.
+pub struct FileHasher {
+    digest: W128,
+    sha256: Sha256Hasher,
+    len: u64,
+}
+
+impl fmt::Debug for FileHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileHasher").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl FileHasher {
+    /// Nothing hashed yet.
+    pub fn new(algorithm: Algorithm) -> Self {
+        let digest = match algorithm {
+            Algorithm::Md5 => W128::Md5(Md5::new()),
+            Algorithm::Xxh128 => W128::Xxh128(Box::new(Xxh3::new())),
+        };
+        Self { digest, sha256: Sha256Hasher::new(), len: 0 }
+    }
+
+    /// Appends bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        // Pieces of this size stay in the first-level cache between the two hashes.
+        for piece in data.chunks(16 * 1024) {
+            match &mut self.digest {
+                W128::Md5(md5) => md5.update(piece),
+                W128::Xxh128(xxh) => xxh.update(piece),
+            }
+            self.sha256.update(piece);
+        }
+        self.len += data.len() as u64;
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The W&B digest of everything so far.
+    pub fn digest(&self) -> Digest {
+        match &self.digest {
+            W128::Md5(md5) => Digest::new(Algorithm::Md5, md5.clone().finalize().into()),
+            W128::Xxh128(xxh) => Digest::new(Algorithm::Xxh128, xxh.digest128().to_be_bytes()),
+        }
+    }
+
+    /// The SHA-256 of everything so far.
+    pub fn sha256(&self) -> Sha256 {
+        Sha256(self.sha256.clone().finalize().into())
+    }
+}
+
+/// Lower-case hex of bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_match_the_official_vectors() {
+        assert_eq!(Digest::of(Algorithm::Md5, b"").to_base64(), "1B2M2Y8AsgTpgAmY7PhCfg==");
+        assert_eq!(Digest::of(Algorithm::Md5, b"hello\n").to_base64(), "sZRqySSS0jR8YjW00mERhA==");
+        assert_eq!(Digest::of(Algorithm::Xxh128, b"").to_base64(), "maoG0wFHmNhgAcMkRo1Jfw==");
+        assert_eq!(Digest::of(Algorithm::Xxh128, b"one").to_hex(), "0a1c6d4cf41eb499911faba7321fe1a0");
+        assert_eq!(Digest::of(Algorithm::Xxh128, b"hello\n").to_base64(), "a7qGx+Bp9W1aELQ18cjknA==");
+    }
+
+    #[test]
+    fn texts_round_trip_and_nonsense_is_refused() {
+        let digest = Digest::of(Algorithm::Md5, b"x");
+        assert_eq!(Digest::from_base64(Algorithm::Md5, &digest.to_base64()), Ok(digest));
+        assert!(Digest::from_base64(Algorithm::Md5, "AAAA").is_err());
+        let sha = Sha256::of(b"x");
+        assert_eq!(Sha256::from_hex(&sha.to_hex()), Ok(sha));
+        assert!(Sha256::from_hex("zz").is_err());
+        assert!(Sha256::from_hex(&"é".repeat(32)).is_err());
+    }
+
+    #[test]
+    fn a_stream_hashes_like_its_whole() {
+        let data: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+        let mut hasher = FileHasher::new(Algorithm::Xxh128);
+        data.chunks(777).for_each(|piece| hasher.update(piece));
+        assert_eq!(hasher.digest(), Digest::of(Algorithm::Xxh128, &data));
+        assert_eq!(hasher.sha256(), Sha256::of(&data));
+    }
+}

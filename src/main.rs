@@ -1,0 +1,3 @@
+//! The `wandb-pca` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Embedded W&B-compatible server.

@@ -1,0 +1,99 @@
+//! Writing a file so that its final name never holds half of it: temporary sibling, sync, rename, sync of the folder.
+
+use std::fs;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// A file under construction. Dropped without [`DurableFile::commit`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct DurableFile {
+    temp: NamedTempFile,
+    target: PathBuf,
+}
+
+impl DurableFile {
+    /// Starts a file that will be called `target`; makes the folder when it is missing.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn create(target: &Path) -> io::Result<Self> {
+        let folder = parent(target);
+        fs::create_dir_all(folder)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".partial-");
+        // What an ordinary `open` would give, less the umask: temporary files are private otherwise.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temp = builder.tempfile_in(folder)?;
+        Ok(Self { temp, target: target.to_owned() })
+    }
+
+    /// Gives the file its name: everything is on disk before the name exists, and the name is on disk on return.
+    ///
+    /// # Errors
+    /// Whatever the file system says; nothing is left under the final name then but what was there before.
+    pub fn commit(self) -> io::Result<()> {
+        self.temp.as_file().sync_all()?;
+        self.temp.persist(&self.target).map_err(|error| error.error)?;
+        sync_folder(parent(&self.target))
+    }
+}
+
+impl Write for DurableFile {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.temp.as_file_mut().write(buffer)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.temp.as_file_mut().flush()
+    }
+}
+
+impl Seek for DurableFile {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.temp.as_file_mut().seek(position)
+    }
+}
+
+/// Writes `bytes` to `target` durably.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_durable(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = DurableFile::create(target)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// Makes names that were created in or removed from `folder` survive a crash.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    fs::File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_file_leaves_nothing_and_a_committed_one_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("deep/result.json");
+        write_durable(&target, b"old").unwrap();
+        let mut file = DurableFile::create(&target).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
+        write_durable(&target, b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+    }
+}

@@ -1,0 +1,401 @@
+//! Objects of the store: finding them, trusting them, and filling them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Algorithm, Digest, FileHasher, Sha256};
+use crate::progress::{Progress, Stage};
+
+use super::durable::{sync_folder, write_durable};
+
+/// Why the store could not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk is full.
+    #[error("no space left while writing {}", path.display())]
+    DiskFull {
+        /// The file being written.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes are not the ones the manifest promised; they have been deleted.
+    #[error("expected {expected} of {expected_size} bytes, got {found} of {found_size} bytes")]
+    Corrupt {
+        /// Digest promised.
+        expected: Digest,
+        /// Size promised.
+        expected_size: u64,
+        /// Digest of what arrived.
+        found: Digest,
+        /// Size of what arrived.
+        found_size: u64,
+    },
+}
+
+impl StoreError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, source },
+            _ => Self::Io { action, path, source },
+        }
+    }
+}
+
+/// A verified object: these bytes hash to this digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The W&B digest that names it.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size: u64,
+    /// Its SHA-256.
+    pub sha256: Sha256,
+}
+
+/// What [`Store::reserve`] found.
+#[derive(Debug)]
+pub enum Reservation {
+    /// The object is here and verified.
+    Present(Object),
+    /// It is not; the caller alone may fill it.
+    Missing(Box<Partial>),
+}
+
+/// The content-addressed store under one folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    progress: Progress,
+}
+
+/// What we remember of an object that we hashed.
+#[derive(Serialize, Deserialize)]
+struct Verified {
+    size: u64,
+    modified_ns: u128,
+    sha256: Sha256,
+}
+
+impl Store {
+    /// The store in `root`, which is the `artifacts` folder of the W&B cache. Nothing is created until needed.
+    pub fn new(root: impl Into<PathBuf>, progress: Progress) -> Self {
+        Self { root: root.into(), progress }
+    }
+
+    /// The folder of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the object with this digest is or would be.
+    pub fn object_path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.to_hex();
+        let (head, rest) = hex.split_at(2);
+        self.root.join("obj").join(digest.algorithm().folder()).join(head).join(rest)
+    }
+
+    /// The object, when it is here and its bytes were verified, now or before.
+    ///
+    /// An object of another size is not a hit. One that we have not hashed yet is hashed now; when its bytes are wrong it
+    /// is deleted, so that a fresh copy can take its place.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the file system refuses.
+    pub fn find(&self, digest: &Digest, size: u64) -> Result<Option<Object>, StoreError> {
+        let path = self.object_path(digest);
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        if metadata.len() != size {
+            return Ok(None);
+        }
+        let modified_ns = modified_ns(&metadata);
+        if let Some(known) = self.recall(digest)
+            && known.size == size
+            && known.modified_ns == modified_ns
+        {
+            return Ok(Some(Object { path, digest: *digest, size, sha256: known.sha256 }));
+        }
+        let task = self.progress.begin(Stage::Verify, &digest.to_hex(), Some(size));
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let hasher =
+            hash_reader(digest.algorithm(), file, |n| task.advance(n)).map_err(StoreError::io("read", &path))?;
+        if hasher.digest() != *digest {
+            self.progress.note(&format!("{} does not hash to its name; deleted", path.display()));
+            fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
+            return Ok(None);
+        }
+        let object = Object { path, digest: *digest, size, sha256: hasher.sha256() };
+        self.remember(&object, modified_ns)?;
+        Ok(Some(object))
+    }
+
+    /// The object, or the exclusive right to fill it. Waits while another process is filling it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file system refuses.
+    pub fn reserve(&self, digest: &Digest, size: u64) -> Result<Reservation, StoreError> {
+        if let Some(object) = self.find(digest, size)? {
+            return Ok(Reservation::Present(object));
+        }
+        let name = format!("{}-{}", digest.algorithm().folder(), digest.to_hex());
+        let lock = self.lock(&name)?;
+        // Whoever held the lock before us may have finished the object.
+        if let Some(object) = self.find(digest, size)? {
+            return Ok(Reservation::Present(object));
+        }
+        let path = self.own("partial").join(&name);
+        Partial::open(self.clone(), *digest, size, path, lock).map(|partial| Reservation::Missing(Box::new(partial)))
+    }
+
+    fn own(&self, folder: &str) -> PathBuf {
+        self.root.join("wandb-pca-1").join(folder)
+    }
+
+    fn lock(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.own("locks").join(name);
+        create_folder_of(&path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(StoreError::io("open", &path))?;
+        lock.lock().map_err(StoreError::io("lock", &path))?;
+        Ok(lock)
+    }
+
+    fn verified_path(&self, digest: &Digest) -> PathBuf {
+        self.own("verified").join(format!("{}-{}.json", digest.algorithm().folder(), digest.to_hex()))
+    }
+
+    /// A missing or unreadable record only means that the object is hashed again.
+    fn recall(&self, digest: &Digest) -> Option<Verified> {
+        serde_json::from_slice(&fs::read(self.verified_path(digest)).ok()?).ok()
+    }
+
+    fn remember(&self, object: &Object, modified_ns: u128) -> Result<(), StoreError> {
+        let path = self.verified_path(&object.digest);
+        let record = Verified { size: object.size, modified_ns, sha256: object.sha256 };
+        let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
+        write_durable(&path, &text).map_err(StoreError::io("write", &path))
+    }
+}
+
+/// An object being filled, under its lock. Dropped without [`Partial::commit`], the bytes stay for the next attempt.
+#[derive(Debug)]
+pub struct Partial {
+    store: Store,
+    digest: Digest,
+    size: u64,
+    path: PathBuf,
+    file: File,
+    hasher: FileHasher,
+    /// Held until the partial is dropped.
+    _lock: File,
+}
+
+impl Partial {
+    fn open(store: Store, digest: Digest, size: u64, path: PathBuf, lock: File) -> Result<Self, StoreError> {
+        create_folder_of(&path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .append(true)
+            .open(&path)
+            .map_err(StoreError::io("open", &path))?;
+        let hasher = hash_reader(digest.algorithm(), &file, |_| ()).map_err(StoreError::io("read", &path))?;
+        let mut partial = Self { store, digest, size, path, file, hasher, _lock: lock };
+        if partial.len() > size {
+            partial.restart()?;
+        }
+        Ok(partial)
+    }
+
+    /// Bytes here already: where to go on.
+    pub fn len(&self) -> u64 {
+        self.hasher.len()
+    }
+
+    /// Whether nothing is here yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes, hashing them.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`] or [`StoreError::Io`]; what was written before stays.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes).map_err(StoreError::io("write", &self.path))?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Forgets what is here.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the file cannot be cut.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        self.file.set_len(0).map_err(StoreError::io("truncate", &self.path))?;
+        self.hasher = FileHasher::new(self.digest.algorithm());
+        Ok(())
+    }
+
+    /// Checks size and digest and gives the bytes their name.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when they are not what was promised: the bytes are deleted then.
+    pub fn commit(self) -> Result<Object, StoreError> {
+        let found = self.hasher.digest();
+        if found != self.digest || self.len() != self.size {
+            let found_size = self.len();
+            fs::remove_file(&self.path).map_err(StoreError::io("delete", &self.path))?;
+            return Err(StoreError::Corrupt { expected: self.digest, expected_size: self.size, found, found_size });
+        }
+        self.file.sync_all().map_err(StoreError::io("sync", &self.path))?;
+        let path = self.store.object_path(&self.digest);
+        create_folder_of(&path)?;
+        fs::rename(&self.path, &path).map_err(StoreError::io("name", &path))?;
+        if let Some(folder) = path.parent() {
+            sync_folder(folder).map_err(StoreError::io("sync", folder))?;
+        }
+        let metadata = fs::metadata(&path).map_err(StoreError::io("read", &path))?;
+        let object = Object { path, digest: self.digest, size: self.size, sha256: self.hasher.sha256() };
+        self.store.remember(&object, modified_ns(&metadata))?;
+        Ok(object)
+    }
+}
+
+/// Hashes everything that `reader` holds, telling `advanced` how far it got.
+fn hash_reader(algorithm: Algorithm, mut reader: impl Read, advanced: impl Fn(u64)) -> io::Result<FileHasher> {
+    let mut hasher = FileHasher::new(algorithm);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(hasher),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                advanced(n as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn modified_ns(metadata: &fs::Metadata) -> u128 {
+    metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_nanos())
+}
+
+fn create_folder_of(path: &Path) -> Result<(), StoreError> {
+    match path.parent() {
+        Some(folder) => fs::create_dir_all(folder).map_err(StoreError::io("create", folder)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path(), Progress::silent());
+        (folder, store)
+    }
+
+    fn fill(store: &Store, data: &[u8]) -> Object {
+        let digest = Digest::of(Algorithm::Md5, data);
+        match store.reserve(&digest, data.len() as u64).unwrap() {
+            Reservation::Missing(mut partial) => {
+                partial.append(data).unwrap();
+                partial.commit().unwrap()
+            }
+            Reservation::Present(object) => object,
+        }
+    }
+
+    #[test]
+    fn an_object_is_filled_once_and_found_by_name_and_size() {
+        let (_folder, store) = store();
+        let object = fill(&store, b"hello");
+        assert!(object.path.ends_with("obj/md5/5d/41402abc4b2a76b9719d911017c592"));
+        assert_eq!(object.sha256, Sha256::of(b"hello"));
+        assert_eq!(store.find(&object.digest, 5).unwrap(), Some(object.clone()));
+        assert_eq!(store.find(&object.digest, 6).unwrap(), None);
+        assert!(matches!(store.reserve(&object.digest, 5).unwrap(), Reservation::Present(_)));
+    }
+
+    #[test]
+    fn wrong_bytes_never_get_the_name() {
+        let (_folder, store) = store();
+        let digest = Digest::of(Algorithm::Md5, b"hello");
+        let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not here yet") };
+        partial.append(b"jello").unwrap();
+        assert!(matches!(partial.commit(), Err(StoreError::Corrupt { found_size: 5, .. })));
+        assert!(!store.object_path(&digest).exists());
+        let Reservation::Missing(partial) = store.reserve(&digest, 5).unwrap() else { panic!("still missing") };
+        assert!(partial.is_empty());
+    }
+
+    #[test]
+    fn an_interrupted_object_goes_on_where_it_stopped() {
+        let (_folder, store) = store();
+        let digest = Digest::of(Algorithm::Md5, b"hello");
+        let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not here yet") };
+        partial.append(b"hel").unwrap();
+        drop(partial);
+        let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not whole yet") };
+        assert_eq!(partial.len(), 3);
+        partial.append(b"lo").unwrap();
+        partial.commit().unwrap();
+    }
+
+    #[test]
+    fn a_foreign_object_is_hashed_before_use_and_dropped_when_wrong() {
+        let (_folder, store) = store();
+        let digest = Digest::of(Algorithm::Md5, b"hello");
+        let path = store.object_path(&digest);
+        write_durable(&path, b"jello").unwrap();
+        assert_eq!(store.find(&digest, 5).unwrap(), None);
+        assert!(!path.exists());
+        write_durable(&path, b"hello").unwrap();
+        assert_eq!(store.find(&digest, 5).unwrap().unwrap().sha256, Sha256::of(b"hello"));
+    }
+
+    #[test]
+    fn two_fillers_of_one_object_share_the_work() {
+        let (_folder, store) = store();
+        let data = vec![7u8; 100_000];
+        let filled = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| fill(&store, &data))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(filled.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
