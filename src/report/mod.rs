@@ -4,9 +4,17 @@
 //! files by path nor the network nor where the numbers come from, so a report can be made again from stored rows alone.
 //! No I/O.
 
+mod axis;
 pub mod csv;
+pub mod font;
 pub mod json;
+mod markup;
+mod number;
+pub mod palette;
 pub mod parquet;
+pub mod png;
+pub mod scene;
+pub mod svg;
 
 use crate::table::TableError;
 
@@ -53,6 +61,14 @@ pub enum ReportError {
     /// The Parquet library refused; the file is damaged, or of a kind we do not read.
     #[error("not a Parquet file we can use")]
     Parquet(#[from] ::parquet::errors::ParquetError),
+    /// A picture without extent, or too large to draw.
+    #[error("a picture of {width} × {height} pixels cannot be drawn")]
+    PictureSize {
+        /// Pixels across.
+        width: f64,
+        /// Pixels down.
+        height: f64,
+    },
     /// The cells read do not form a table.
     #[error("the rows do not form a table")]
     Table(#[from] TableError),
