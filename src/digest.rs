@@ -54,7 +54,7 @@ impl Digest {
 
     /// Digest of bytes in memory.
     pub fn of(algorithm: Algorithm, data: &[u8]) -> Self {
-        let mut hasher = FileHasher::new(algorithm);
+        let mut hasher = DigestHasher::new(algorithm);
         hasher.update(data);
         hasher.digest()
     }
@@ -162,9 +162,44 @@ enum W128 {
     Xxh128(Box<Xxh3>),
 }
 
+/// Hashes a stream into its W&B digest only: for uploads, which pin nothing.
+pub struct DigestHasher(W128);
+
+impl fmt::Debug for DigestHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DigestHasher").finish_non_exhaustive()
+    }
+}
+
+impl DigestHasher {
+    /// Nothing hashed yet.
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Md5 => W128::Md5(Md5::new()),
+            Algorithm::Xxh128 => W128::Xxh128(Box::new(Xxh3::new())),
+        })
+    }
+
+    /// Appends bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        match &mut self.0 {
+            W128::Md5(md5) => md5.update(data),
+            W128::Xxh128(xxh) => xxh.update(data),
+        }
+    }
+
+    /// The W&B digest of everything so far.
+    pub fn digest(&self) -> Digest {
+        match &self.0 {
+            W128::Md5(md5) => Digest::new(Algorithm::Md5, md5.clone().finalize().into()),
+            W128::Xxh128(xxh) => Digest::new(Algorithm::Xxh128, xxh.digest128().to_be_bytes()),
+        }
+    }
+}
+
 /// Hashes a stream into its W&B digest and its SHA-256 in one pass, each chunk while it is in cache.
 pub struct FileHasher {
-    digest: W128,
+    digest: DigestHasher,
     sha256: Sha256Hasher,
     len: u64,
 }
@@ -178,21 +213,14 @@ impl fmt::Debug for FileHasher {
 impl FileHasher {
     /// Nothing hashed yet.
     pub fn new(algorithm: Algorithm) -> Self {
-        let digest = match algorithm {
-            Algorithm::Md5 => W128::Md5(Md5::new()),
-            Algorithm::Xxh128 => W128::Xxh128(Box::new(Xxh3::new())),
-        };
-        Self { digest, sha256: Sha256Hasher::new(), len: 0 }
+        Self { digest: DigestHasher::new(algorithm), sha256: Sha256Hasher::new(), len: 0 }
     }
 
     /// Appends bytes.
     pub fn update(&mut self, data: &[u8]) {
         // Pieces of this size stay in the first-level cache between the two hashes.
         for piece in data.chunks(16 * 1024) {
-            match &mut self.digest {
-                W128::Md5(md5) => md5.update(piece),
-                W128::Xxh128(xxh) => xxh.update(piece),
-            }
+            self.digest.update(piece);
             self.sha256.update(piece);
         }
         self.len += data.len() as u64;
@@ -210,10 +238,7 @@ impl FileHasher {
 
     /// The W&B digest of everything so far.
     pub fn digest(&self) -> Digest {
-        match &self.digest {
-            W128::Md5(md5) => Digest::new(Algorithm::Md5, md5.clone().finalize().into()),
-            W128::Xxh128(xxh) => Digest::new(Algorithm::Xxh128, xxh.digest128().to_be_bytes()),
-        }
+        self.digest.digest()
     }
 
     /// The SHA-256 of everything so far.
