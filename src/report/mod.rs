@@ -12,7 +12,9 @@ mod markup;
 mod number;
 pub mod palette;
 pub mod parquet;
+pub mod plot;
 pub mod png;
+pub mod rows;
 pub mod scene;
 pub mod svg;
 
@@ -61,6 +63,18 @@ pub enum ReportError {
     /// The Parquet library refused; the file is damaged, or of a kind we do not read.
     #[error("not a Parquet file we can use")]
     Parquet(#[from] ::parquet::errors::ParquetError),
+    /// A stored table lacks a column.
+    #[error("the table has no column `{column}`")]
+    MissingColumn {
+        /// The column.
+        column: String,
+    },
+    /// A stored table holds what cannot be in this column.
+    #[error("a cell of column `{column}` holds what it cannot mean")]
+    UnexpectedCell {
+        /// The column.
+        column: String,
+    },
     /// A picture without extent, or too large to draw.
     #[error("a picture of {width} × {height} pixels cannot be drawn")]
     PictureSize {
