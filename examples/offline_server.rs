@@ -5,6 +5,7 @@
 //! ```
 //!
 //! With `--json` it prints one line `{"base_url": …, "api_key": …, "entity": …}`, for programs.
+#![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use std::error::Error;
 
