@@ -70,6 +70,20 @@ impl Digest {
             .ok_or_else(|| DigestError { text: text.to_owned(), expected: "base64 of 16 bytes" })
     }
 
+    /// Parses the algorithm and hex that [`fmt::Display`] writes.
+    ///
+    /// # Errors
+    /// [`DigestError`] when the text is anything else.
+    pub fn parse(text: &str) -> Result<Self, DigestError> {
+        let algorithms = [Algorithm::Md5, Algorithm::Xxh128];
+        let parsed = text.split_once(':').and_then(|(folder, hex)| {
+            let algorithm = algorithms.into_iter().find(|algorithm| algorithm.folder() == folder)?;
+            let bytes = unhex(hex)?.try_into().ok()?;
+            Some(Self { algorithm, bytes })
+        });
+        parsed.ok_or_else(|| DigestError { text: text.to_owned(), expected: "algorithm and hex" })
+    }
+
     /// How the bytes came about.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -114,16 +128,8 @@ impl Sha256 {
     /// # Errors
     /// [`DigestError`] when the text is anything else.
     pub fn from_hex(text: &str) -> Result<Self, DigestError> {
-        let error = || DigestError { text: text.to_owned(), expected: "hex of 32 bytes" };
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(error());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| error())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| error())?;
-        }
-        Ok(Self(bytes))
+        let bytes = unhex(text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| DigestError { text: text.to_owned(), expected: "hex of 32 bytes" })
     }
 
     /// Lower-case hex.
@@ -258,6 +264,15 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pairs = text.as_bytes().chunks_exact(2);
+    pairs.map(|pair| u8::try_from(digit(&pair[0])? * 16 + digit(&pair[1])?).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +291,10 @@ mod tests {
         let digest = Digest::of(Algorithm::Md5, b"x");
         assert_eq!(Digest::from_base64(Algorithm::Md5, &digest.to_base64()), Ok(digest));
         assert!(Digest::from_base64(Algorithm::Md5, "AAAA").is_err());
+        assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
+        for bad in ["md5", "md5:", "sha:00", "md5:0g", "md5:é0"] {
+            assert!(Digest::parse(bad).is_err(), "{bad}");
+        }
         let sha = Sha256::of(b"x");
         assert_eq!(Sha256::from_hex(&sha.to_hex()), Ok(sha));
         assert!(Sha256::from_hex("zz").is_err());

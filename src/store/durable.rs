@@ -19,13 +19,27 @@ impl DurableFile {
     /// # Errors
     /// Whatever the file system says.
     pub fn create(target: &Path) -> io::Result<Self> {
+        // What an ordinary `open` would give, less the umask: temporary files are private otherwise.
+        Self::create_with_mode(target, 0o666)
+    }
+
+    /// [`DurableFile::create`] for a file that only its owner may read, such as one that holds a key.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn create_private(target: &Path) -> io::Result<Self> {
+        Self::create_with_mode(target, 0o600)
+    }
+
+    fn create_with_mode(target: &Path, mode: u32) -> io::Result<Self> {
         let folder = parent(target);
         fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".partial-");
-        // What an ordinary `open` would give, less the umask: temporary files are private otherwise.
         #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+        #[cfg(not(unix))]
+        let _ = mode;
         let temp = builder.tempfile_in(folder)?;
         Ok(Self { temp, target: target.to_owned() })
     }
@@ -35,9 +49,20 @@ impl DurableFile {
     /// # Errors
     /// Whatever the file system says; nothing is left under the final name then but what was there before.
     pub fn commit(self) -> io::Result<()> {
+        let target = self.target.clone();
+        self.commit_as(&target)
+    }
+
+    /// [`DurableFile::commit`] under another name on the same file system: for content that is named by what it holds.
+    ///
+    /// # Errors
+    /// As [`DurableFile::commit`].
+    pub fn commit_as(self, target: &Path) -> io::Result<()> {
+        let folder = parent(target);
+        fs::create_dir_all(folder)?;
         self.temp.as_file().sync_all()?;
-        self.temp.persist(&self.target).map_err(|error| error.error)?;
-        sync_folder(parent(&self.target))
+        self.temp.persist(target).map_err(|error| error.error)?;
+        sync_folder(folder)
     }
 }
 
