@@ -233,7 +233,7 @@ fn record(options: &FitOptions, pulled: &[Pulled], layers: &Layers, fits: &[Laye
     });
     Ok(FitRecord {
         schema: FIT_SCHEMA.to_owned(),
-        created_at: Timestamp::now().to_string(),
+        created_at: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         program: concat!("wandb-pca ", env!("CARGO_PKG_VERSION")).to_owned(),
         model,
         dataset,

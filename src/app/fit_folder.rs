@@ -51,14 +51,19 @@ pub struct WholeModel {
 }
 
 impl Fit {
-    /// The flattened model: its Gram is the sum of the layers'. `None` when no layer was fitted or its eigenvalues do not
-    /// converge.
-    pub fn whole_model(&self) -> Option<WholeModel> {
+    /// The Gram of the flattened task vectors: the sum of the layers'. `None` when no layer was fitted.
+    pub fn whole_gram(&self) -> Option<Gram> {
         let (first, rest) = self.layers.split_first()?;
         let mut gram = first.gram.clone();
         for fit in rest {
             gram.merge(&fit.gram).ok()?;
         }
+        Some(gram)
+    }
+
+    /// The flattened model. `None` when no layer was fitted or its eigenvalues do not converge.
+    pub fn whole_model(&self) -> Option<WholeModel> {
+        let gram = self.whole_gram()?;
         let spectrum = Spectrum::of(&Pca::from_gram(&gram).ok()?);
         let mean_cosine = layer_table::mean_cosine(&gram);
         Some(WholeModel { spectrum, mean_cosine })

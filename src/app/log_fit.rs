@@ -9,6 +9,7 @@ use crate::wandb::{Artifact, ArtifactDraft, Run, RunOptions, WandbError};
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::lock::LOCK_FILE;
+use super::report::page_of;
 use super::sample::Sampled;
 use super::session::Session;
 
@@ -52,7 +53,8 @@ pub async fn log_fit(
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
     let tables = [("pca/layers", fit.layer_table()?), ("pca/components", fit.component_table()?)];
-    let draft = pca_draft(fit, folder).map_err(AppError::wandb("describe the pca artifact"))?;
+    let page = page_of(fit)?;
+    let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
     let used = inputs(session, fit).await?;
     let run = start(session, fit, (options, "pca")).await?;
     let work = async {
@@ -63,6 +65,7 @@ pub async fn log_fit(
             run.log_table(key, table).await?;
         }
         let pca = run.log_artifact(&draft).await?;
+        run.upload_file("report.html", page.into_bytes()).await?;
         run.set_summary(summary(fit)).await?;
         Ok(vec![pca.name().to_string()])
     };
@@ -163,7 +166,7 @@ async fn finish(session: &Session, run: Run, outcome: Result<Vec<String>, WandbE
     }
 }
 
-fn pca_draft(fit: &Fit, folder: &Path) -> Result<ArtifactDraft, WandbError> {
+fn pca_draft(fit: &Fit, folder: &Path, page: &str) -> Result<ArtifactDraft, WandbError> {
     let name = collection_name(fit, "pca");
     let mut draft = ArtifactDraft::new(name, "pca")?.with_description("PCA of task vectors, by layer");
     for (file, path) in Fit::files(folder) {
@@ -172,6 +175,7 @@ fn pca_draft(fit: &Fit, folder: &Path) -> Result<ArtifactDraft, WandbError> {
     if !fit.lock.artifacts.is_empty() {
         draft = draft.with_file(LOCK_FILE, folder.join(LOCK_FILE))?;
     }
+    draft = draft.with_file("report.html", page.as_bytes().to_vec())?;
     let mut metadata = config(fit);
     metadata.extend(summary(fit));
     draft.with_metadata(metadata)

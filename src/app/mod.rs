@@ -19,6 +19,7 @@ mod layer_table;
 mod lock;
 mod log_fit;
 mod pull;
+mod report;
 mod sample;
 mod session;
 
@@ -31,5 +32,6 @@ pub use inspect::{InspectOptions, Inspection, inspect};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};
 pub use log_fit::{LogOptions, Logged, log_fit, log_samples};
 pub use pull::{Pulled, pull};
+pub use report::{report, report_input};
 pub use sample::{Draw, ModelFormat, SampleOptions, Sampled, sample};
 pub use session::Session;

@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Fit(Fit),
     /// Draw new models from a fit
     Sample(Sample),
+    /// Write fits as one self-contained HTML page
+    Report(Report),
     /// List the tensors of a checkpoint file or artifact
     Inspect(Inspect),
     /// Get, put and list artifacts
@@ -174,6 +176,20 @@ pub(crate) enum SampleFormat {
     Torch,
     /// `.safetensors`
     Safetensors,
+}
+
+/// `report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Folders of fits
+    #[arg(required = true)]
+    pub(crate) fits: Vec<PathBuf>,
+    /// The page
+    #[arg(long, short, default_value = "report.html", value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Write each plot as SVG and PNG too, into <FILE without ending>.plots
+    #[arg(long)]
+    pub(crate) plots: bool,
 }
 
 /// `inspect`

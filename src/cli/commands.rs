@@ -47,6 +47,7 @@ pub(crate) async fn dispatch(
         Command::Serve(serve) => super::demo::serve(serve, context.json).await,
         Command::Fit(fit) => context.fit(fit).await.map(Some),
         Command::Sample(sample) => context.sample(sample).await.map(Some),
+        Command::Report(report) => write_report(report).map(Some),
         Command::Inspect(inspect) => context.inspect(inspect).await.map(Some),
         Command::Artifact(args::Artifact::Get(get)) => context.get(get).await.map(Some),
         Command::Artifact(args::Artifact::Put(put)) => context.put(put).await.map(Some),
@@ -326,6 +327,13 @@ impl Context<'_> {
         });
         Ok(Output { schema: "whoami/1", json, text })
     }
+}
+
+fn write_report(args: &args::Report) -> anyhow::Result<Output> {
+    let fits = args.fits.iter().map(|folder| Fit::read(folder)).collect::<Result<Vec<_>, _>>()?;
+    let files = app::report(&fits, &args.output, args.plots)?;
+    let lines = files.iter().map(|file| format!("{}\n", printable(&file.display().to_string())));
+    Ok(Output { schema: "report/1", text: lines.collect(), json: json!({"files": files}) })
 }
 
 fn artifact_name(text: &str) -> anyhow::Result<ArtifactName> {
