@@ -1,7 +1,7 @@
 //! The embedded server over raw HTTP, with JSON written here: no client of this crate is involved.
 
 #![cfg(feature = "server")]
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests, with helpers outside of test functions")]
 
 use std::time::Duration;
 
