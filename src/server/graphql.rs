@@ -78,7 +78,15 @@ impl Executor {
                 connection.execute_batch("ROLLBACK")?;
             }
             Ok(match outcome {
-                Ok(response) => respond(context.status(), &response),
+                Ok(mut response) => {
+                    // The executor's own words in front of ours; clients show messages to people as they are.
+                    for error in &mut response.errors {
+                        if let Some(message) = error.message.strip_prefix("resolver error: ") {
+                            error.message = message.to_owned();
+                        }
+                    }
+                    respond(context.status(), &response)
+                }
                 Err(error) => refusal(400, [error.message().to_string()]),
             })
         });
