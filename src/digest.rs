@@ -54,7 +54,7 @@ impl Digest {
 
     /// Digest of bytes in memory.
     pub fn of(algorithm: Algorithm, data: &[u8]) -> Self {
-        let mut hasher = FileHasher::new(algorithm);
+        let mut hasher = DigestHasher::new(algorithm);
         hasher.update(data);
         hasher.digest()
     }
@@ -68,6 +68,20 @@ impl Digest {
         bytes
             .map(|bytes| Self { algorithm, bytes })
             .ok_or_else(|| DigestError { text: text.to_owned(), expected: "base64 of 16 bytes" })
+    }
+
+    /// Parses the algorithm and hex that [`fmt::Display`] writes.
+    ///
+    /// # Errors
+    /// [`DigestError`] when the text is anything else.
+    pub fn parse(text: &str) -> Result<Self, DigestError> {
+        let algorithms = [Algorithm::Md5, Algorithm::Xxh128];
+        let parsed = text.split_once(':').and_then(|(folder, hex)| {
+            let algorithm = algorithms.into_iter().find(|algorithm| algorithm.folder() == folder)?;
+            let bytes = unhex(hex)?.try_into().ok()?;
+            Some(Self { algorithm, bytes })
+        });
+        parsed.ok_or_else(|| DigestError { text: text.to_owned(), expected: "algorithm and hex" })
     }
 
     /// How the bytes came about.
@@ -114,16 +128,8 @@ impl Sha256 {
     /// # Errors
     /// [`DigestError`] when the text is anything else.
     pub fn from_hex(text: &str) -> Result<Self, DigestError> {
-        let error = || DigestError { text: text.to_owned(), expected: "hex of 32 bytes" };
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(error());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| error())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| error())?;
-        }
-        Ok(Self(bytes))
+        let bytes = unhex(text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| DigestError { text: text.to_owned(), expected: "hex of 32 bytes" })
     }
 
     /// Lower-case hex.
@@ -162,9 +168,44 @@ enum W128 {
     Xxh128(Box<Xxh3>),
 }
 
+/// Hashes a stream into its W&B digest only: for uploads, which pin nothing.
+pub struct DigestHasher(W128);
+
+impl fmt::Debug for DigestHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DigestHasher").finish_non_exhaustive()
+    }
+}
+
+impl DigestHasher {
+    /// Nothing hashed yet.
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Md5 => W128::Md5(Md5::new()),
+            Algorithm::Xxh128 => W128::Xxh128(Box::new(Xxh3::new())),
+        })
+    }
+
+    /// Appends bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        match &mut self.0 {
+            W128::Md5(md5) => md5.update(data),
+            W128::Xxh128(xxh) => xxh.update(data),
+        }
+    }
+
+    /// The W&B digest of everything so far.
+    pub fn digest(&self) -> Digest {
+        match &self.0 {
+            W128::Md5(md5) => Digest::new(Algorithm::Md5, md5.clone().finalize().into()),
+            W128::Xxh128(xxh) => Digest::new(Algorithm::Xxh128, xxh.digest128().to_be_bytes()),
+        }
+    }
+}
+
 /// Hashes a stream into its W&B digest and its SHA-256 in one pass, each chunk while it is in cache.
 pub struct FileHasher {
-    digest: W128,
+    digest: DigestHasher,
     sha256: Sha256Hasher,
     len: u64,
 }
@@ -178,21 +219,14 @@ impl fmt::Debug for FileHasher {
 impl FileHasher {
     /// Nothing hashed yet.
     pub fn new(algorithm: Algorithm) -> Self {
-        let digest = match algorithm {
-            Algorithm::Md5 => W128::Md5(Md5::new()),
-            Algorithm::Xxh128 => W128::Xxh128(Box::new(Xxh3::new())),
-        };
-        Self { digest, sha256: Sha256Hasher::new(), len: 0 }
+        Self { digest: DigestHasher::new(algorithm), sha256: Sha256Hasher::new(), len: 0 }
     }
 
     /// Appends bytes.
     pub fn update(&mut self, data: &[u8]) {
         // Pieces of this size stay in the first-level cache between the two hashes.
         for piece in data.chunks(16 * 1024) {
-            match &mut self.digest {
-                W128::Md5(md5) => md5.update(piece),
-                W128::Xxh128(xxh) => xxh.update(piece),
-            }
+            self.digest.update(piece);
             self.sha256.update(piece);
         }
         self.len += data.len() as u64;
@@ -210,10 +244,7 @@ impl FileHasher {
 
     /// The W&B digest of everything so far.
     pub fn digest(&self) -> Digest {
-        match &self.digest {
-            W128::Md5(md5) => Digest::new(Algorithm::Md5, md5.clone().finalize().into()),
-            W128::Xxh128(xxh) => Digest::new(Algorithm::Xxh128, xxh.digest128().to_be_bytes()),
-        }
+        self.digest.digest()
     }
 
     /// The SHA-256 of everything so far.
@@ -231,6 +262,15 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pairs = text.as_bytes().chunks_exact(2);
+    pairs.map(|pair| u8::try_from(digit(&pair[0])? * 16 + digit(&pair[1])?).ok()).collect()
 }
 
 #[cfg(test)]
@@ -251,6 +291,10 @@ mod tests {
         let digest = Digest::of(Algorithm::Md5, b"x");
         assert_eq!(Digest::from_base64(Algorithm::Md5, &digest.to_base64()), Ok(digest));
         assert!(Digest::from_base64(Algorithm::Md5, "AAAA").is_err());
+        assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
+        for bad in ["md5", "md5:", "sha:00", "md5:0g", "md5:é0"] {
+            assert!(Digest::parse(bad).is_err(), "{bad}");
+        }
         let sha = Sha256::of(b"x");
         assert_eq!(Sha256::from_hex(&sha.to_hex()), Ok(sha));
         assert!(Sha256::from_hex("zz").is_err());

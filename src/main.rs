@@ -1,3 +1,40 @@
-//! The `wandb-pca` command.
+//! The `wandb-pca` command: parse, resolve settings, start logging, dispatch, print errors with a hint, exit code.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use cli::args::Cli;
+use cli::env::Environment;
+use cli::exit::{Exit, Interrupted};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = Environment::of_process();
+    let exit = match run(&cli, &environment) {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            cli::bars::line(cli::exit::message(&error).trim_end());
+            cli::exit::code(&error)
+        }
+    };
+    exit.into()
+}
+
+fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
+    let (progress, bars) = cli::bars::progress(cli.global.progress, cli.global.quiet);
+    cli::log::start(&cli.global, environment, bars);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = cli::commands::dispatch(cli, environment, progress) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
+        }
+    });
+    // Work under way on other threads gets a moment to drop its temporary files.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome?.map_or(Ok(()), |output| Ok(output.print(cli.global.json)?))
+}

@@ -1,1 +1,35 @@
-//! Use-cases, one verb per file; the only bridge between asynchronous and CPU-bound work.
+//! Use-cases, one verb per file, joining the rooms below; the only bridge between asynchronous and CPU-bound work.
+//!
+//! A verb takes a [`Session`] (client, store, watcher) and its options as values, and returns what it made. It knows
+//! neither the terminal nor the environment.
+
+pub mod artifact;
+mod blocking;
+#[cfg(feature = "server")]
+pub mod demo;
+#[cfg(feature = "server")]
+mod demo_model;
+mod error;
+mod fit;
+mod fit_folder;
+mod fit_record;
+mod input;
+mod inspect;
+mod layer_table;
+mod lock;
+mod log_fit;
+mod pull;
+mod sample;
+mod session;
+
+pub use error::{AppError, FailureKind};
+pub use fit::{FitOptions, FitOutcome, fit, labels};
+pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};
+pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
+pub use input::{Input, InputError, Seeded, expand, parse_seeds};
+pub use inspect::{InspectOptions, Inspection, inspect};
+pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};
+pub use log_fit::{LogOptions, Logged, log_fit, log_samples};
+pub use pull::{Pulled, pull};
+pub use sample::{Draw, ModelFormat, SampleOptions, Sampled, sample};
+pub use session::Session;

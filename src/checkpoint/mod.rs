@@ -1,1 +1,29 @@
 //! Safe reader and writer of PyTorch and safetensors files: bytes to named tensors, nothing executed.
+//!
+//! [`Checkpoint::open`] maps a file read-only, recognises its kind by content and lists its tensors in the order of the
+//! state dict; [`Checkpoint::tensor`] is a view of the bytes where they lie. No pickle is ever executed: a pickle is
+//! parsed into plain data ([`pickle`]), and what it describes is checked against the container before a tensor exists.
+//! Memory is bounded by the file's size plus fixed caps, each a named constant beside the parser that it protects.
+//!
+//! Refuses to guess: a kind of tensor that is not read is listed in [`Checkpoint::skipped`] with the reason, a damaged
+//! or hostile file is a [`CheckpointError`] that names file, tensor and offset. Reads local files only.
+
+mod error;
+mod names;
+mod open;
+mod parts;
+pub mod pickle;
+mod safetensors;
+mod sniff;
+mod source;
+mod torch;
+mod write;
+pub mod zip;
+
+pub use error::CheckpointError;
+pub use names::Prefixes;
+pub use open::{Checkpoint, Format, OpenOptions, Skipped, TensorInfo};
+pub use safetensors::SafetensorsError;
+pub use source::ReadAt;
+pub use torch::TorchError;
+pub use write::{NamedTensor, SourceError, TensorSource, WriteError, write_safetensors, write_torch};

@@ -35,9 +35,20 @@ impl DurableFile {
     /// # Errors
     /// Whatever the file system says; nothing is left under the final name then but what was there before.
     pub fn commit(self) -> io::Result<()> {
+        let target = self.target.clone();
+        self.commit_as(&target)
+    }
+
+    /// [`DurableFile::commit`] under another name on the same file system: for content that is named by what it holds.
+    ///
+    /// # Errors
+    /// As [`DurableFile::commit`].
+    pub fn commit_as(self, target: &Path) -> io::Result<()> {
+        let folder = parent(target);
+        fs::create_dir_all(folder)?;
         self.temp.as_file().sync_all()?;
-        self.temp.persist(&self.target).map_err(|error| error.error)?;
-        sync_folder(parent(&self.target))
+        self.temp.persist(target).map_err(|error| error.error)?;
+        sync_folder(folder)
     }
 }
 

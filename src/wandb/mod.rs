@@ -1,1 +1,136 @@
-//! Client of the W&B protocol.
+//! Client of the W&B protocol: artifacts down and up, runs, lineage. Async; all network I/O of the library is here.
+//!
+//! [`Client`] is a cheap handle. Behind it, `transport` alone owns HTTP and decides who gets the key; `retry` decides
+//! what is tried again; `graphql` runs the documents of `operations`; [`artifact`] and [`run`] are the two nouns.
+//! Nothing here reads the environment: the binary resolves settings and passes values.
+
+pub mod artifact;
+mod error;
+mod graphql;
+mod operations;
+mod options;
+mod retry;
+pub mod run;
+mod transport;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub use artifact::download::{DownloadOptions, DownloadedArtifact, DownloadedFile, Origin, Wanted};
+pub use artifact::draft::{ArtifactDraft, Source};
+pub use artifact::export::{LinkMode, Placed, export};
+pub use artifact::filter::Filter;
+pub use artifact::manifest::{Entry, Manifest};
+pub use artifact::name::{ArtifactName, QualifiedName};
+pub use artifact::{Artifact, ArtifactType, Collection};
+pub use error::WandbError;
+pub use options::ClientOptions;
+pub use run::{Run, RunOptions};
+
+use graphql::execute;
+use retry::{Budget, Pace, system_seed};
+use transport::Transport;
+
+/// A handle on one W&B server; clones share connections, limits and the watcher.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    transport: Transport,
+    pace: Pace,
+    total: Option<Duration>,
+    concurrency: usize,
+    multipart_threshold: u64,
+    /// Seeds the jitter of one operation after another.
+    seed: AtomicU64,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("host", &self.0.transport.host()).finish_non_exhaustive()
+    }
+}
+
+/// Who the key belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Viewer {
+    /// Default entity: where things go when none is named.
+    pub entity: Option<String>,
+    /// User name.
+    pub username: Option<String>,
+    /// Address.
+    pub email: Option<String>,
+    /// Teams, which are entities too.
+    pub teams: Vec<String>,
+}
+
+impl Client {
+    /// A client of the server in the options. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`WandbError::Option`] naming the option that cannot work.
+    pub fn new(options: ClientOptions) -> Result<Self, WandbError> {
+        Ok(Self(Arc::new(Inner {
+            transport: Transport::new(&options)?,
+            pace: options.pace,
+            total: options.total_timeout,
+            concurrency: options.concurrency.max(1),
+            multipart_threshold: options.multipart_threshold,
+            seed: AtomicU64::new(system_seed()),
+        })))
+    }
+
+    /// Who the key belongs to.
+    ///
+    /// # Errors
+    /// [`WandbError::Unauthenticated`] when the server does not know the key, or what the request met.
+    pub async fn viewer(&self) -> Result<Viewer, WandbError> {
+        let what = "the owner of the API key";
+        let data = execute(self.transport(), &self.budget(), what, &operations::Viewer {}).await?;
+        let Some(viewer) = data.viewer else {
+            let message = "it belongs to nobody".to_owned();
+            return Err(WandbError::Unauthenticated { what: what.to_owned(), host: self.transport().host(), message });
+        };
+        let teams = viewer.teams.map(|teams| teams.into_page().0).unwrap_or_default();
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Ok(Viewer {
+            entity: filled(viewer.entity),
+            username: filled(viewer.username),
+            email: filled(viewer.email),
+            teams: teams.into_iter().map(|team| team.name).collect(),
+        })
+    }
+
+    fn transport(&self) -> &Transport {
+        &self.0.transport
+    }
+
+    /// The retries and time of one operation.
+    fn budget(&self) -> Budget {
+        Budget::new(self.0.pace, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn concurrency(&self) -> usize {
+        self.0.concurrency
+    }
+
+    fn multipart_threshold(&self) -> u64 {
+        self.0.multipart_threshold
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::ApiKey;
+
+    #[test]
+    fn a_client_does_not_show_its_key() {
+        let key = "abcdefgh".repeat(5);
+        let options = ClientOptions::new("https://api.wandb.ai").with_api_key(ApiKey::parse(&key).ok());
+        assert!(!format!("{options:?}").contains("abcd"));
+        assert_eq!(format!("{:?}", Client::new(options).unwrap()), "Client { host: \"api.wandb.ai\", .. }");
+    }
+}

@@ -1,0 +1,42 @@
+//! Fits every layer of a model, on all threads of the current rayon pool. No I/O of its own.
+
+use rayon::prelude::*;
+
+use crate::analysis::{AnalysisError, Gram, Layer, Pca, TaskVectors};
+use crate::progress::Task;
+
+/// What a fit knows of one layer. Kilobytes, whatever the size of the layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerFit {
+    /// The layer.
+    pub layer: Layer,
+    /// Inner products of the task vectors.
+    pub gram: Gram,
+    /// Their principal components.
+    pub pca: Pca,
+}
+
+/// Fits `layers` in parallel, each from the task vectors that `open` returns for it; results come in the order of
+/// `layers` and do not depend on the number of threads. `progress` advances by the bytes read.
+///
+/// # Errors
+/// What `open` returns, or an [`AnalysisError`]; of several, that of the first layer.
+pub fn fit_layers<'a, E>(
+    layers: &[Layer],
+    open: impl Fn(&Layer) -> Result<TaskVectors<'a>, E> + Sync,
+    progress: &Task,
+) -> Result<Vec<LayerFit>, E>
+where
+    E: From<AnalysisError> + Send,
+{
+    let fits: Vec<Result<LayerFit, E>> = layers
+        .par_iter()
+        .map(|layer| {
+            let vectors = open(layer)?;
+            let gram = vectors.gram(progress)?;
+            let pca = vectors.pca(&gram).map_err(|error| error.in_layer(&layer.name))?;
+            Ok(LayerFit { layer: layer.clone(), gram, pca })
+        })
+        .collect();
+    fits.into_iter().collect()
+}

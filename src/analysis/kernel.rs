@@ -1,0 +1,308 @@
+//! The inner loops, compiled once for each instruction set and chosen for the CPU found at run time. No I/O.
+//!
+//! All loops work on a [`Tile`]: a block of columns of the n × d task vectors in `f64`, sized to stay in the L2 cache
+//! while each value of it is used n times. Products of rows are summed in registers, a block of rows against another,
+//! so that each loaded value serves three or four products.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Tile rows are padded with zeros to whole cache lines of eight `f64`.
+const LINE: usize = 8;
+
+/// A block of columns of several rows in `f64`, each row starting on a cache line.
+#[derive(Debug)]
+pub(super) struct Tile {
+    buffer: Vec<f64>,
+    start: usize,
+    rows: usize,
+    stride: usize,
+    width: usize,
+}
+
+impl Tile {
+    /// Room for `rows` rows of up to `columns` columns, all zero.
+    pub(super) fn new(rows: usize, columns: usize) -> Self {
+        let stride = columns.next_multiple_of(LINE);
+        let buffer = vec![0.0; rows * stride + LINE];
+        let start = buffer.as_ptr().align_offset(LINE * size_of::<f64>()).min(LINE);
+        Self { buffer, start, rows, stride, width: 0 }
+    }
+
+    /// Sets the number of columns in use and clears the padding after them.
+    pub(super) fn set_width(&mut self, width: usize) {
+        debug_assert!(width <= self.stride);
+        self.width = width;
+        let padded = width.next_multiple_of(LINE);
+        for row in 0..self.rows {
+            let at = self.start + row * self.stride;
+            self.buffer[at + width..at + padded].fill(0.0);
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns in use.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The columns in use of one row.
+    pub(super) fn row(&self, row: usize) -> &[f64] {
+        let at = self.start + row * self.stride;
+        &self.buffer[at..at + self.width]
+    }
+
+    /// The columns in use of one row, to be written.
+    pub(super) fn row_mut(&mut self, row: usize) -> &mut [f64] {
+        let at = self.start + row * self.stride;
+        &mut self.buffer[at..at + self.width]
+    }
+
+    fn padded(&self, row: usize) -> &[f64] {
+        let at = self.start + row * self.stride;
+        &self.buffer[at..at + self.width.next_multiple_of(LINE)]
+    }
+}
+
+/// The loops for the CPU found at run time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernel(Arch);
+
+impl Kernel {
+    pub(super) fn detect() -> Self {
+        Self(Arch::new())
+    }
+
+    /// `out = x − base`, in `f64`.
+    pub(super) fn subtract(self, x: &[f32], base: &[f64], out: &mut [f64]) {
+        self.0.dispatch(Subtract { x, base, out });
+    }
+
+    /// `out = x`, widened.
+    pub(super) fn widen(self, x: &[f32], out: &mut [f64]) {
+        self.0.dispatch(Widen { x, out });
+    }
+
+    /// `out += weight · x`.
+    pub(super) fn add_scaled(self, x: &[f64], weight: f64, out: &mut [f64]) {
+        self.0.dispatch(AddScaled { x, weight, out });
+    }
+
+    /// Adds the products of the tile's rows to the lower triangle of `gram` (rows × rows, row-major), for rows from
+    /// `first_row` on; entries above the diagonal are left in an unspecified state.
+    pub(super) fn add_products(self, tile: &Tile, first_row: usize, gram: &mut [f64]) {
+        self.0.dispatch(AddProducts { tile, first_row, gram });
+    }
+}
+
+struct Subtract<'a> {
+    x: &'a [f32],
+    base: &'a [f64],
+    out: &'a mut [f64],
+}
+
+impl WithSimd for Subtract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for ((out, &x), &base) in self.out.iter_mut().zip(self.x).zip(self.base) {
+            *out = f64::from(x) - base;
+        }
+    }
+}
+
+struct Widen<'a> {
+    x: &'a [f32],
+    out: &'a mut [f64],
+}
+
+impl WithSimd for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            *out = f64::from(x);
+        }
+    }
+}
+
+struct AddScaled<'a> {
+    x: &'a [f64],
+    weight: f64,
+    out: &'a mut [f64],
+}
+
+impl WithSimd for AddScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (x, x_tail) = S::as_simd_f64s(self.x);
+        let (out, out_tail) = S::as_mut_simd_f64s(self.out);
+        let weight = simd.splat_f64s(self.weight);
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = simd.mul_add_e_f64s(weight, x, *out);
+        }
+        let sum = simd.mul_add_e_f64s(weight, simd.partial_load_f64s(x_tail), simd.partial_load_f64s(out_tail));
+        simd.partial_store_f64s(out_tail, sum);
+    }
+}
+
+struct AddProducts<'a> {
+    tile: &'a Tile,
+    first_row: usize,
+    gram: &'a mut [f64],
+}
+
+/// Rows of a register block. With as many columns it fills 16 of the 32 AVX-512 registers; AVX2 has half as many
+/// registers and takes one column less.
+const BLOCK: usize = 4;
+
+impl WithSimd for AddProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { tile, first_row, gram } = self;
+        let columns = if S::F64_LANES >= LINE { BLOCK } else { BLOCK - 1 };
+        for i in (first_row..tile.rows).step_by(BLOCK) {
+            let i_end = (i + BLOCK).min(tile.rows);
+            for j in (0..i_end).step_by(columns) {
+                let j_end = (j + columns).min(i_end);
+                match i_end - i {
+                    1 => by_columns::<S, 1>(simd, tile, (i, j, j_end), gram),
+                    2 => by_columns::<S, 2>(simd, tile, (i, j, j_end), gram),
+                    3 => by_columns::<S, 3>(simd, tile, (i, j, j_end), gram),
+                    _ => by_columns::<S, 4>(simd, tile, (i, j, j_end), gram),
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn by_columns<S: Simd, const R: usize>(simd: S, tile: &Tile, block: (usize, usize, usize), gram: &mut [f64]) {
+    let (i, j, j_end) = block;
+    match j_end - j {
+        1 => add_block::<S, R, 1>(simd, tile, (i, j), gram),
+        2 => add_block::<S, R, 2>(simd, tile, (i, j), gram),
+        3 => add_block::<S, R, 3>(simd, tile, (i, j), gram),
+        _ => add_block::<S, R, 4>(simd, tile, (i, j), gram),
+    }
+}
+
+/// Adds the R × C products of rows `i..i + R` with rows `j..j + C`.
+#[inline(always)]
+fn add_block<S: Simd, const R: usize, const C: usize>(simd: S, tile: &Tile, (i, j): (usize, usize), gram: &mut [f64]) {
+    let mut left: [&[S::f64s]; R] = [&[]; R];
+    for (r, row) in left.iter_mut().enumerate() {
+        *row = S::as_simd_f64s(tile.padded(i + r)).0;
+    }
+    let mut right: [&[S::f64s]; C] = [&[]; C];
+    for (c, row) in right.iter_mut().enumerate() {
+        *row = S::as_simd_f64s(tile.padded(j + c)).0;
+    }
+    let steps = left[0].len();
+    // Equal lengths, said so that the compiler drops the bounds checks of the loop.
+    for row in &mut left {
+        *row = &row[..steps];
+    }
+    for row in &mut right {
+        *row = &row[..steps];
+    }
+    let mut sums = [[simd.splat_f64s(0.0); C]; R];
+    for step in 0..steps {
+        let mut b = [simd.splat_f64s(0.0); C];
+        for c in 0..C {
+            b[c] = right[c][step];
+        }
+        for r in 0..R {
+            let a = left[r][step];
+            for c in 0..C {
+                sums[r][c] = simd.mul_add_e_f64s(a, b[c], sums[r][c]);
+            }
+        }
+    }
+    for r in 0..R {
+        for c in 0..C {
+            gram[(i + r) * tile.rows + j + c] += simd.reduce_sum_f64s(sums[r][c]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(row: usize, column: usize) -> f64 {
+        ((row * 31 + column * 17) % 23) as f64 - 11.0
+    }
+
+    fn filled(rows: usize, width: usize) -> Tile {
+        let mut tile = Tile::new(rows, width + 5);
+        tile.set_width(width + 5);
+        for row in 0..rows {
+            tile.row_mut(row).fill(f64::NAN);
+        }
+        tile.set_width(width);
+        for row in 0..rows {
+            for (column, x) in tile.row_mut(row).iter_mut().enumerate() {
+                *x = value(row, column);
+            }
+        }
+        tile
+    }
+
+    #[test]
+    fn products_are_exact_on_small_integers_for_every_shape_and_instruction_set() {
+        let mut archs = vec![Arch::Scalar, Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v3) = pulp::x86::V3::try_new() {
+            archs.push(Arch::V3(v3));
+        }
+        for arch in archs {
+            for rows in 1..=13 {
+                for width in [1, 7, 8, 9, 64, 65] {
+                    let tile = filled(rows, width);
+                    for first_row in [0, rows / 2] {
+                        let mut gram = vec![0.0; rows * rows];
+                        Kernel(arch).add_products(&tile, first_row, &mut gram);
+                        for i in first_row..rows {
+                            for j in 0..=i {
+                                let expected: f64 = (0..width).map(|c| value(i, c) * value(j, c)).sum();
+                                assert_eq!(gram[i * rows + j], expected, "{rows} {width} {i} {j}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_start_on_a_cache_line() {
+        let mut tile = Tile::new(3, 13);
+        tile.set_width(13);
+        for row in 0..3 {
+            assert_eq!(tile.row(row).as_ptr() as usize % 64, 0);
+        }
+    }
+
+    #[test]
+    fn elementwise_loops() {
+        let kernel = Kernel::detect();
+        let x: Vec<f32> = (0..19u8).map(f32::from).collect();
+        let base = vec![0.5; 19];
+        let mut out = vec![0.0; 19];
+        kernel.subtract(&x, &base, &mut out);
+        assert_eq!(out[18], 17.5);
+        kernel.add_scaled(&base, 2.0, &mut out);
+        assert_eq!((out[0], out[18]), (0.5, 18.5));
+        kernel.widen(&x, &mut out);
+        assert_eq!(out[18], 18.0);
+    }
+}

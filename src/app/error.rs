@@ -1,0 +1,219 @@
+//! What can go wrong with a verb: which input, which file, and the cause. Says what it means, not how to mend it; hints
+//! are the command's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::analysis::AnalysisError;
+use crate::checkpoint::{CheckpointError, WriteError};
+use crate::report::ReportError;
+#[cfg(feature = "server")]
+use crate::server::ServerError;
+use crate::store::StoreError;
+use crate::table::TableError;
+use crate::wandb::WandbError;
+
+use super::input::InputError;
+use super::lock::LockError;
+
+/// Why a verb did not do its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// An input that is none.
+    #[error("cannot use the inputs")]
+    Input(#[from] InputError),
+    /// W&B said no, or was not reached.
+    #[error("cannot {action}")]
+    Wandb {
+        /// What was tried, with the name of the artifact or run.
+        action: String,
+        /// The cause.
+        #[source]
+        source: WandbError,
+    },
+    /// A checkpoint cannot be read or written.
+    #[error("cannot {action} checkpoint {input}")]
+    Checkpoint {
+        /// What was tried.
+        action: &'static str,
+        /// The input as the user named it.
+        input: String,
+        /// The cause.
+        #[source]
+        source: CheckpointError,
+    },
+    /// A checkpoint could not be written; nothing is left of it.
+    #[error("cannot write the checkpoint {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: WriteError,
+    },
+    /// A glob that is none.
+    #[error("`{glob}` is not a glob")]
+    Glob {
+        /// The text.
+        glob: String,
+        /// What is wrong with it.
+        #[source]
+        source: globset::Error,
+    },
+    /// The numbers do not work out.
+    #[error("cannot fit {subject}")]
+    Analysis {
+        /// What was fitted: the inputs that the cause speaks of, where it does.
+        subject: String,
+        /// The cause.
+        #[source]
+        source: AnalysisError,
+    },
+    /// The lock says otherwise.
+    #[error("the inputs do not hold to the lock")]
+    Lock(#[from] LockError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// A file of ours could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A table could not be written or read.
+    #[error("cannot read or write the table {}", path.display())]
+    Report {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: ReportError,
+    },
+    /// Rows that do not fit their table: a mistake in this program.
+    #[error("a row does not fit its table")]
+    Table(#[from] TableError),
+    /// A folder that should hold a fit does not, or holds a damaged one.
+    #[error("{} is not a fit: {reason}", path.display())]
+    NotAFit {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The artifact holds no checkpoint, or several.
+    #[error("{artifact} holds {found}, so it is not clear which file is the checkpoint")]
+    WhichFile {
+        /// The artifact.
+        artifact: String,
+        /// What it holds.
+        found: String,
+    },
+    /// Something needs the server, but we are offline.
+    #[error("{what} is not in the store, and we are offline")]
+    Offline {
+        /// The reference.
+        what: String,
+    },
+    /// The bytes of an input are not those the fit was made from.
+    #[error("{input} has sha256 {found}, but the fit was made from {expected}")]
+    InputChanged {
+        /// The input.
+        input: String,
+        /// SHA-256 in the fit.
+        expected: String,
+        /// SHA-256 now.
+        found: String,
+    },
+    /// The embedded server failed.
+    #[cfg(feature = "server")]
+    #[error("the embedded server failed")]
+    Server(#[from] ServerError),
+    /// A worker ended before its work.
+    #[error("a worker of {what} ended early")]
+    Worker {
+        /// What it worked on.
+        what: &'static str,
+    },
+}
+
+/// What kind of failure, for exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Anything else.
+    Failure,
+    /// The command was wrong.
+    Usage,
+    /// Something named does not exist.
+    NotFound,
+    /// Key or permission.
+    Auth,
+    /// Bytes are not what they should be.
+    Integrity,
+    /// The network or the server did not answer in time.
+    Network,
+}
+
+impl AppError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Input(InputError::NoFile { .. }) => FailureKind::NotFound,
+            Self::Input(_) | Self::Glob { .. } => FailureKind::Usage,
+            Self::Wandb { source, .. } => wandb_kind(source),
+            Self::Store(StoreError::Corrupt { .. }) | Self::InputChanged { .. } => FailureKind::Integrity,
+            Self::Checkpoint { source, .. } => checkpoint_kind(source),
+            Self::Lock(LockError::Drift { .. }) => FailureKind::Integrity,
+            Self::Lock(LockError::Missing { .. }) | Self::Offline { .. } => FailureKind::NotFound,
+            _ => FailureKind::Failure,
+        }
+    }
+
+    pub(super) fn wandb(action: impl Into<String>) -> impl FnOnce(WandbError) -> Self {
+        let action = action.into();
+        move |source| Self::Wandb { action, source }
+    }
+
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(super) fn checkpoint(action: &'static str, input: impl ToString) -> impl FnOnce(CheckpointError) -> Self {
+        let input = input.to_string();
+        move |source| Self::Checkpoint { action, input, source }
+    }
+}
+
+fn checkpoint_kind(error: &CheckpointError) -> FailureKind {
+    match error {
+        CheckpointError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => FailureKind::NotFound,
+        CheckpointError::Open { .. } => FailureKind::Failure,
+        CheckpointError::Zip { .. }
+        | CheckpointError::Pickle { .. }
+        | CheckpointError::Safetensors { .. }
+        | CheckpointError::Damaged { .. }
+        | CheckpointError::Layout { .. } => FailureKind::Integrity,
+        _ => FailureKind::Failure,
+    }
+}
+
+fn wandb_kind(error: &WandbError) -> FailureKind {
+    if error.is_not_found() {
+        FailureKind::NotFound
+    } else if error.is_denied() {
+        FailureKind::Auth
+    } else if error.is_integrity() {
+        FailureKind::Integrity
+    } else if error.is_network() {
+        FailureKind::Network
+    } else {
+        FailureKind::Failure
+    }
+}

@@ -1,0 +1,303 @@
+//! The main job: pretrained and fine-tuned checkpoints in, explained variance of every layer out.
+
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::Timestamp;
+
+use crate::analysis::{
+    AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Similarity, TaskVectors, TensorInfo, align,
+    fit_layers,
+};
+use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::progress::{Progress, Stage};
+use crate::wandb::Artifact;
+
+use super::blocking::run_blocking;
+use super::error::AppError;
+use super::fit_folder::Fit;
+use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
+use super::input::{Input, Seeded};
+use super::lock::{LOCK_FILE, Lock, LockError};
+use super::pull::{Pulled, pull};
+use super::session::Session;
+
+/// What to fit.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FitOptions {
+    /// The pretrained checkpoint.
+    pub pretrained: Input,
+    /// The fine-tuned checkpoints, in the order of the rows of every Gram.
+    pub finetuned: Vec<Seeded>,
+    /// Where the fit goes.
+    pub folder: PathBuf,
+    /// Name of the model; taken from the inputs' names otherwise.
+    pub model: Option<String>,
+    /// Name of the dataset; taken from the inputs' names otherwise.
+    pub dataset: Option<String>,
+    /// Globs over layer names; all layers when empty.
+    pub layer_globs: Vec<String>,
+    /// Nested dictionary that holds the weights, where there are several.
+    pub key: Option<String>,
+    /// The checkpoint in artifacts that hold several files.
+    pub file: Option<String>,
+    /// Hold the inputs to the lock in `folder`.
+    pub locked: bool,
+}
+
+impl FitOptions {
+    /// A fit of these inputs into `folder`, everything else by default.
+    pub fn new(pretrained: Input, finetuned: Vec<Seeded>, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            pretrained,
+            finetuned,
+            folder: folder.into(),
+            model: None,
+            dataset: None,
+            layer_globs: Vec::new(),
+            key: None,
+            file: None,
+            locked: false,
+        }
+    }
+
+    /// Model and dataset, as given or as the inputs' names tell.
+    pub fn names(&self) -> (String, Option<String>) {
+        let template = self.finetuned.first().map(|first| {
+            let name = first.input.to_string();
+            // The seed stands where the template had it: behind the last separator of the name.
+            match first.seed {
+                Some(seed) => replace_last(&name, &seed.to_string(), "{seed}"),
+                None => name,
+            }
+        });
+        let (model, dataset) = names_from_inputs(&self.pretrained.to_string(), &template.unwrap_or_default());
+        (self.model.clone().unwrap_or(model), self.dataset.clone().or(dataset))
+    }
+}
+
+/// A fit that was made and written.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FitOutcome {
+    /// The fit.
+    pub fit: Fit,
+    /// Where it is.
+    pub folder: PathBuf,
+    /// The artifacts it was made from: the pretrained one first.
+    pub artifacts: Vec<Artifact>,
+    /// How many inputs came over the network now.
+    pub downloaded: usize,
+}
+
+/// Pulls the inputs, fits every layer, and writes the fit to its folder.
+///
+/// # Errors
+/// [`AppError`] naming the input, layer or file. Nothing is written then.
+pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, AppError> {
+    let select = globs(&options.layer_globs)?;
+    if options.finetuned.len() < 2 {
+        let source = AnalysisError::TooFewSeeds { found: options.finetuned.len() };
+        return Err(AppError::Analysis { subject: options.pretrained.to_string(), source });
+    }
+    let pretrained = Seeded { seed: None, input: options.pretrained.clone() };
+    let inputs: Vec<Seeded> = std::iter::once(pretrained).chain(options.finetuned.iter().cloned()).collect();
+    let pulled = pull(session, &inputs, options.file.as_deref()).await?;
+    let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
+    if options.locked {
+        hold(&options.folder, &lock)?;
+    }
+    let artifacts = pulled.iter().filter_map(|pulled| pulled.artifact.clone()).collect();
+    let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
+    let progress = session.progress.clone();
+    let folder = options.folder.clone();
+    let fit = run_blocking("the fit", move || {
+        let (layers, fits) = compute(&pulled, options.key.clone(), select.as_ref(), &progress)?;
+        let fit = Fit { record: record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
+        fit.write(&options.folder)?;
+        Ok(fit)
+    })
+    .await?;
+    Ok(FitOutcome { fit, folder, artifacts, downloaded })
+}
+
+fn hold(folder: &Path, now: &Lock) -> Result<(), AppError> {
+    let path = folder.join(LOCK_FILE);
+    let lock = Lock::read(&path)?.ok_or(LockError::Missing { path })?;
+    Ok(lock.hold(now)?)
+}
+
+/// Opens, aligns and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
+fn compute(
+    pulled: &[Pulled],
+    key: Option<String>,
+    select: Option<&GlobSet>,
+    progress: &Progress,
+) -> Result<(Layers, Vec<LayerFit>), AppError> {
+    let checkpoints = pulled.iter().map(|pulled| open(pulled, key.clone())).collect::<Result<Vec<_>, _>>()?;
+    let infos: Vec<Vec<TensorInfo<'_>>> = checkpoints.iter().map(tensor_infos).collect();
+    let subject = |source: AnalysisError| AppError::Analysis { subject: subject_of(&source, pulled), source };
+    let Some((pretrained, fine_tuned)) = infos.split_first() else {
+        return Err(AppError::Worker { what: "the fit" });
+    };
+    let mut layers = align(pretrained, fine_tuned, DtypeRule::Same).map_err(subject)?;
+    if let Some(globs) = select {
+        layers = layers.select(|layer| globs.is_match(&layer.name)).map_err(subject)?;
+    }
+    let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
+    let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
+    let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
+    let fits = fit_layers(&layers.layers, open_layer, &task).map_err(|error| match error {
+        Trouble::Read(error) => error,
+        Trouble::Numbers(source) => subject(source),
+    })?;
+    Ok((layers, fits))
+}
+
+pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
+    let mut options = OpenOptions::default();
+    options.key = key;
+    options.verify_crc = !pulled.record.verified;
+    Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
+}
+
+fn tensor_infos(checkpoint: &Checkpoint) -> Vec<TensorInfo<'_>> {
+    let infos = checkpoint.tensors().iter();
+    infos.map(|info| TensorInfo { name: &info.name, dtype: info.dtype, shape: &info.shape }).collect()
+}
+
+/// One layer of all checkpoints, the pretrained one first.
+pub(super) fn task_vectors<'a>(
+    checkpoints: &'a [Checkpoint],
+    pulled: &[Pulled],
+    layer: &Layer,
+) -> Result<TaskVectors<'a>, Trouble> {
+    let view = |(checkpoint, pulled): (&'a Checkpoint, &Pulled)| {
+        checkpoint.tensor(&layer.name).map_err(AppError::checkpoint("read", &pulled.record.input)).map_err(Trouble::Read)
+    };
+    let mut views = checkpoints.iter().zip(pulled).map(view).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let Some(pretrained) = views.next() else { return Err(Trouble::Read(AppError::Worker { what: "the fit" })) };
+    Ok(TaskVectors::new(layer.name.clone(), pretrained, views.collect())?)
+}
+
+/// What can happen to one layer.
+pub(super) enum Trouble {
+    Read(AppError),
+    Numbers(AnalysisError),
+}
+
+impl From<AnalysisError> for Trouble {
+    fn from(error: AnalysisError) -> Self {
+        Self::Numbers(error)
+    }
+}
+
+/// Which inputs an error is about, in the user's words.
+pub(super) fn subject_of(error: &AnalysisError, pulled: &[Pulled]) -> String {
+    let at = match checkpoint_of(error) {
+        Some(Which::Pretrained) => Some(0),
+        Some(Which::FineTuned(index)) => Some(index + 1),
+        None => None,
+    };
+    match at.and_then(|at| pulled.get(at)) {
+        Some(pulled) => pulled.record.input.clone(),
+        None => "these checkpoints".to_owned(),
+    }
+}
+
+fn checkpoint_of(error: &AnalysisError) -> Option<Which> {
+    match error {
+        AnalysisError::DuplicateLayer { checkpoint, .. }
+        | AnalysisError::MissingLayer { checkpoint, .. }
+        | AnalysisError::ExtraLayer { checkpoint, .. }
+        | AnalysisError::ShapeMismatch { checkpoint, .. }
+        | AnalysisError::DtypeMismatch { checkpoint, .. }
+        | AnalysisError::NotFloat { checkpoint, .. }
+        | AnalysisError::NonFinite { checkpoint, .. }
+        | AnalysisError::Read { checkpoint, .. } => Some(*checkpoint),
+        AnalysisError::InLayer { source, .. } => checkpoint_of(source),
+        _ => None,
+    }
+}
+
+fn record(
+    options: &FitOptions,
+    pulled: &[Pulled],
+    layers: &Layers,
+    fits: &[LayerFit],
+) -> Result<FitRecord, AppError> {
+    let (model, dataset) = options.names();
+    let mut inputs = pulled.iter().map(|pulled| pulled.record.clone());
+    let pretrained = inputs.next().ok_or(AppError::Worker { what: "the fit" })?;
+    let skipped = layers.skipped.iter().map(|skipped| SkippedTensor {
+        tensor: skipped.name.clone(),
+        dtype: skipped.dtype.name().to_owned(),
+        reason: skipped.reason.to_string(),
+    });
+    Ok(FitRecord {
+        schema: FIT_SCHEMA.to_owned(),
+        created_at: Timestamp::now().to_string(),
+        program: concat!("wandb-pca ", env!("CARGO_PKG_VERSION")).to_owned(),
+        model,
+        dataset,
+        pretrained,
+        finetuned: inputs.collect(),
+        layer_globs: options.layer_globs.clone(),
+        key: options.key.clone(),
+        totals: totals(fits),
+        layers: fits
+            .iter()
+            .map(|fit| LayerRecord {
+                name: fit.layer.name.clone(),
+                dtype: fit.layer.dtype.name().to_owned(),
+                shape: fit.layer.shape.clone(),
+            })
+            .collect(),
+        skipped: skipped.collect(),
+    })
+}
+
+fn totals(fits: &[LayerFit]) -> Totals {
+    let parameters = |fits: &mut dyn Iterator<Item = &LayerFit>| fits.map(|fit| fit.layer.parameters as u64).sum();
+    let degenerate = || fits.iter().filter(|fit| fit.pca.is_degenerate());
+    let squares = fits.iter().map(|fit| {
+        let norms = Similarity::of(&fit.gram).norms();
+        norms.iter().map(|norm| norm * norm).sum::<f64>() / norms.len() as f64
+    });
+    Totals {
+        layers: fits.len(),
+        parameters: parameters(&mut fits.iter()),
+        degenerate_layers: degenerate().count(),
+        degenerate_parameters: parameters(&mut degenerate()),
+        total_variance: fits.iter().map(|fit| fit.pca.total_variance()).sum(),
+        mean_squared_norm: squares.sum(),
+    }
+}
+
+fn globs(patterns: &[String]) -> Result<Option<GlobSet>, AppError> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let bad = |glob: &String| {
+        let glob = glob.clone();
+        move |source| AppError::Glob { glob, source }
+    };
+    let mut set = GlobSetBuilder::new();
+    for glob in patterns {
+        set.add(GlobBuilder::new(glob).build().map_err(bad(glob))?);
+    }
+    set.build().map(Some).map_err(bad(&patterns.join(", ")))
+}
+
+fn replace_last(text: &str, what: &str, with: &str) -> String {
+    match text.rfind(what) {
+        Some(at) => format!("{}{with}{}", &text[..at], &text[at + what.len()..]),
+        None => text.to_owned(),
+    }
+}
+
+/// Rows of one Gram by what they are called: the seed, or the input.
+pub fn labels(record: &FitRecord) -> Vec<String> {
+    record.finetuned.iter().map(InputRecord::label).collect()
+}

@@ -1,0 +1,198 @@
+//! The lock: which bytes a fit was made from, so that `:latest` cannot change under it. TOML, for people and diffs.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Sha256;
+use crate::store::write_durable;
+
+/// Name of the lock in a fit's folder.
+pub const LOCK_FILE: &str = "wandb-pca.lock";
+
+const VERSION: u32 = 1;
+
+/// Everything that was resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    version: u32,
+    /// One entry for each artifact, in the order of the inputs.
+    #[serde(rename = "artifact", default)]
+    pub artifacts: Vec<LockedArtifact>,
+}
+
+/// What a reference stood for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedArtifact {
+    /// The reference as given, with entity and project.
+    pub reference: String,
+    /// The same with its version, `v3`.
+    pub resolved: String,
+    /// W&B's digest of the artifact.
+    pub digest: String,
+    /// The files that were read.
+    #[serde(rename = "file", default)]
+    pub files: Vec<LockedFile>,
+}
+
+/// One file of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedFile {
+    /// Path in the artifact.
+    pub path: String,
+    /// W&B's digest of the file, with its algorithm.
+    pub digest: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the file.
+    pub sha256: Sha256,
+}
+
+/// A lock that cannot be used, or inputs that are not the locked ones.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// The file system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The lock.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Not a lock.
+    #[error("{} is not a lock of this program", path.display())]
+    Malformed {
+        /// The lock.
+        path: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A lock of a later version.
+    #[error("{} has version {found}, newer than {VERSION}", path.display())]
+    TooNew {
+        /// The lock.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// There is no lock to hold inputs to.
+    #[error("there is no lock at {}", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// An input is not the one that was locked.
+    #[error("{reference} is now {found}, but the lock has {locked}")]
+    Drift {
+        /// The reference.
+        reference: String,
+        /// What the lock says.
+        locked: String,
+        /// What it is now.
+        found: String,
+    },
+}
+
+impl Lock {
+    /// A lock of these artifacts.
+    pub fn new(artifacts: Vec<LockedArtifact>) -> Self {
+        Self { version: VERSION, artifacts }
+    }
+
+    /// Reads a lock; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`LockError`] when there is one that cannot be used.
+    pub fn read(path: &Path) -> Result<Option<Self>, LockError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LockError::Io { action: "read", path: path.to_owned(), source }),
+        };
+        let lock: Self = toml::from_str(&text)
+            .map_err(|source| LockError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
+        if lock.version > VERSION {
+            return Err(LockError::TooNew { path: path.to_owned(), found: lock.version });
+        }
+        Ok(Some(lock))
+    }
+
+    /// Writes the lock durably.
+    ///
+    /// # Errors
+    /// [`LockError::Io`].
+    pub fn write(&self, path: &Path) -> Result<(), LockError> {
+        let io = |source| LockError::Io { action: "write", path: path.to_owned(), source };
+        let text = toml::to_string(self).map_err(|error| io(io::Error::other(error)))?;
+        let head = "# Made by wandb-pca: the exact inputs of this fit. Keep it with the results.\n";
+        write_durable(path, format!("{head}{text}").as_bytes()).map_err(io)
+    }
+
+    /// Holds `now` to this lock: the same references, each with the same version, digest and files.
+    ///
+    /// # Errors
+    /// [`LockError::Drift`] for the first difference.
+    pub fn hold(&self, now: &Self) -> Result<(), LockError> {
+        let describe = |artifact: Option<&LockedArtifact>| {
+            artifact.map_or("absent".to_owned(), |found| format!("{} with digest {}", found.resolved, found.digest))
+        };
+        for index in 0..self.artifacts.len().max(now.artifacts.len()) {
+            let (locked, found) = (self.artifacts.get(index), now.artifacts.get(index));
+            if locked != found {
+                let reference = found.or(locked).map(|artifact| artifact.reference.clone()).unwrap_or_default();
+                return Err(LockError::Drift { reference, locked: describe(locked), found: describe(found) });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(version: &str) -> Lock {
+        Lock::new(vec![LockedArtifact {
+            reference: "e/p/n:latest".into(),
+            resolved: format!("e/p/n:{version}"),
+            digest: "d41d8cd98f00b204e9800998ecf8427e".into(),
+            files: vec![LockedFile {
+                path: "trained.ckpt".into(),
+                digest: "md5:d41d8cd98f00b204e9800998ecf8427e".into(),
+                size: 0,
+                sha256: Sha256::of(b""),
+            }],
+        }])
+    }
+
+    #[test]
+    fn a_lock_survives_the_disk_and_tells_drift() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOCK_FILE);
+        assert!(Lock::read(&path).unwrap().is_none());
+        lock("v1").write(&path).unwrap();
+        let read = Lock::read(&path).unwrap().unwrap();
+        assert_eq!(read, lock("v1"));
+        read.hold(&lock("v1")).unwrap();
+        let drift = read.hold(&lock("v2")).unwrap_err();
+        assert!(matches!(&drift, LockError::Drift { reference, .. } if reference == "e/p/n:latest"));
+        assert!(drift.to_string().contains("e/p/n:v2"));
+    }
+
+    #[test]
+    fn what_is_no_lock_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOCK_FILE);
+        std::fs::write(&path, "version = 'x'").unwrap();
+        assert!(matches!(Lock::read(&path), Err(LockError::Malformed { .. })));
+        std::fs::write(&path, "version = 99").unwrap();
+        assert!(matches!(Lock::read(&path), Err(LockError::TooNew { found: 99, .. })));
+    }
+}

@@ -1,0 +1,263 @@
+//! A fit as a W&B run: config, summary, tables, the `pca` artifact, and its inputs as lineage.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::wandb::{Artifact, ArtifactDraft, Run, RunOptions, WandbError};
+
+use super::error::AppError;
+use super::fit_folder::Fit;
+use super::lock::LOCK_FILE;
+use super::sample::Sampled;
+use super::session::Session;
+
+/// Where a run goes and what it is called.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// Entity; the session's or the key's owner's otherwise.
+    pub entity: Option<String>,
+    /// Project; the session's otherwise.
+    pub project: Option<String>,
+    /// Group of the run.
+    pub group: Option<String>,
+    /// Display name; made from model and dataset otherwise.
+    pub name: Option<String>,
+    /// Notes.
+    pub notes: Option<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+}
+
+/// A run that was logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Logged {
+    /// `entity/project/id`.
+    pub path: String,
+    /// Where a person looks at it.
+    pub url: String,
+    /// Names of the artifact versions it made, in order.
+    pub artifacts: Vec<String>,
+}
+
+/// Logs a fit that was written to `folder`.
+///
+/// # Errors
+/// [`AppError::Wandb`]; the run is marked failed then, and the fit on disk is as it was.
+pub async fn log_fit(
+    session: &Session,
+    (fit, folder): (&Fit, &Path),
+    options: &LogOptions,
+) -> Result<Logged, AppError> {
+    let tables = [("pca/layers", fit.layer_table()?), ("pca/components", fit.component_table()?)];
+    let draft = pca_draft(fit, folder).map_err(AppError::wandb("describe the pca artifact"))?;
+    let used = inputs(session, fit).await?;
+    let run = start(session, fit, (options, "pca")).await?;
+    let work = async {
+        for artifact in &used {
+            run.use_artifact(artifact).await?;
+        }
+        for (key, table) in &tables {
+            run.log_table(key, table).await?;
+        }
+        let pca = run.log_artifact(&draft).await?;
+        run.set_summary(summary(fit)).await?;
+        Ok(vec![pca.name().to_string()])
+    };
+    let outcome = work.await;
+    finish(session, run, outcome).await
+}
+
+/// Logs models drawn from a fit as artifacts of type `checkpoint`, one collection for each model and dataset.
+///
+/// # Errors
+/// As [`log_fit`].
+pub async fn log_samples(
+    session: &Session,
+    (fit, models): (&Fit, &[Sampled]),
+    options: &LogOptions,
+) -> Result<Logged, AppError> {
+    let drafts = models.iter().map(|model| sample_draft(fit, model)).collect::<Result<Vec<_>, _>>();
+    let drafts = drafts.map_err(AppError::wandb("describe the sampled models"))?;
+    let used = inputs(session, fit).await?;
+    let run = start(session, fit, (options, "sample")).await?;
+    let work = async {
+        for artifact in &used {
+            run.use_artifact(artifact).await?;
+        }
+        let mut names = Vec::with_capacity(drafts.len());
+        for (draft, model) in drafts.iter().zip(models) {
+            names.push(run.log_artifact(draft).await?.name().to_string());
+            let row = json!({
+                "sample/number": model.number,
+                "sample/distance_to_mean": model.distance_to_mean,
+                "sample/distance_to_nearest": model.distance_to_nearest,
+            });
+            run.log(object(row)).await?;
+        }
+        Ok(names)
+    };
+    let outcome = work.await;
+    finish(session, run, outcome).await
+}
+
+/// The artifact versions that the fit was made from.
+async fn inputs(session: &Session, fit: &Fit) -> Result<Vec<Artifact>, AppError> {
+    let mut artifacts = Vec::new();
+    for record in std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned) {
+        let Some(name) = &record.resolved else { continue };
+        let name = crate::wandb::ArtifactName::parse(name).map_err(AppError::wandb("read the fit's inputs"))?;
+        let client = session.online(&name)?;
+        let qualified = session.qualify(&name).await?;
+        artifacts.push(client.artifact(&qualified).await.map_err(AppError::wandb(format!("resolve {name}")))?);
+    }
+    Ok(artifacts)
+}
+
+async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)) -> Result<Run, AppError> {
+    let client = session.online("a run")?;
+    let own = inferred_home(fit);
+    let project = options.project.clone().or(session.project.clone()).or(own.as_ref().map(|(_, p)| p.clone()));
+    let entity = options.entity.clone().or(session.entity.clone()).or(own.map(|(entity, _)| entity));
+    let project = project.unwrap_or_else(|| "uncategorized".to_owned());
+    let record = &fit.record;
+    let name = options.name.clone().unwrap_or_else(|| match &record.dataset {
+        Some(dataset) => format!("{job} {} {dataset}", record.model),
+        None => format!("{job} {}", record.model),
+    });
+    let run = RunOptions::new(project.clone())
+        .with_entity(entity)
+        .with_display_name(Some(name))
+        .with_group(options.group.clone())
+        .with_job_type(Some(job.to_owned()))
+        .with_tags(options.tags.clone())
+        .with_notes(options.notes.clone())
+        .with_config(config(fit));
+    client.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
+}
+
+/// Entity and project of the fine-tuned checkpoints: results live beside them unless told otherwise.
+fn inferred_home(fit: &Fit) -> Option<(String, String)> {
+    let name = fit.record.finetuned.first()?.resolved.as_deref()?;
+    let mut parts = name.splitn(3, '/');
+    Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
+}
+
+/// Ends the run as its work ended.
+async fn finish(
+    session: &Session,
+    run: Run,
+    outcome: Result<Vec<String>, WandbError>,
+) -> Result<Logged, AppError> {
+    let path = run.path();
+    let url = format!("{}/{}/{}/runs/{}", session.app_url, run.entity(), run.project(), run.id());
+    match outcome {
+        Ok(artifacts) => {
+            run.finish(0).await.map_err(AppError::wandb(format!("finish run {path}")))?;
+            Ok(Logged { path, url, artifacts })
+        }
+        Err(error) => {
+            if let Err(second) = run.finish(1).await {
+                tracing::warn!("run {path} could not be marked failed: {second}");
+            }
+            Err(AppError::wandb(format!("log to run {path}"))(error))
+        }
+    }
+}
+
+fn pca_draft(fit: &Fit, folder: &Path) -> Result<ArtifactDraft, WandbError> {
+    let name = collection_name(fit, "pca");
+    let mut draft = ArtifactDraft::new(name, "pca")?.with_description("PCA of task vectors, by layer");
+    for (file, path) in Fit::files(folder) {
+        draft = draft.with_file(file, path)?;
+    }
+    if !fit.lock.artifacts.is_empty() {
+        draft = draft.with_file(LOCK_FILE, folder.join(LOCK_FILE))?;
+    }
+    let mut metadata = config(fit);
+    metadata.extend(summary(fit));
+    draft.with_metadata(metadata)
+}
+
+fn sample_draft(fit: &Fit, model: &Sampled) -> Result<ArtifactDraft, WandbError> {
+    let mut draft = ArtifactDraft::new(collection_name(fit, "sample"), "checkpoint")?;
+    for path in &model.files {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        draft = draft.with_file(name, path.as_path())?;
+    }
+    let mut metadata = model.recipe.clone();
+    metadata.insert("model_name".to_owned(), json!(fit.record.model));
+    metadata.insert("distance_to_mean".to_owned(), json!(model.distance_to_mean));
+    metadata.insert("distance_to_nearest".to_owned(), json!(model.distance_to_nearest));
+    metadata.insert("weights".to_owned(), Value::Object(model.weights.clone()));
+    draft.with_metadata(metadata)
+}
+
+/// `<model>_<dataset>_<suffix>` with only what W&B allows in a collection's name.
+fn collection_name(fit: &Fit, suffix: &str) -> String {
+    /// The longest name that W&B takes.
+    const LONGEST: usize = 128;
+    let parts = [Some(fit.record.model.as_str()), fit.record.dataset.as_deref(), Some(suffix)];
+    let name = parts.into_iter().flatten().collect::<Vec<_>>().join("_");
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
+    let name: Vec<char> = name.chars().map(allowed).collect();
+    name[name.len().saturating_sub(LONGEST)..].iter().collect()
+}
+
+fn config(fit: &Fit) -> Map<String, Value> {
+    let record = &fit.record;
+    let version = |input: &super::fit_record::InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
+    let seeds: Vec<Value> = record.finetuned.iter().map(|input| input.seed.map_or_else(|| version(input), Value::from)).collect();
+    object(json!({
+        "model": record.model,
+        "dataset": record.dataset,
+        "seeds": seeds,
+        "pretrained": version(&record.pretrained),
+        "finetuned": record.finetuned.iter().map(version).collect::<Vec<_>>(),
+        "layers": record.layer_globs,
+        "program": record.program,
+    }))
+}
+
+/// About twenty numbers: W&B allows few keys in a project, so single layers are in the tables.
+fn summary(fit: &Fit) -> Map<String, Value> {
+    let totals = &fit.record.totals;
+    let mut summary = object(json!({
+        "pca/layers_fitted": totals.layers,
+        "pca/parameters": totals.parameters,
+        "pca/degenerate_layers": totals.degenerate_layers,
+        "pca/degenerate_parameters": totals.degenerate_parameters,
+        "pca/total_variance": totals.total_variance,
+        "pca/mean_squared_norm": totals.mean_squared_norm,
+        "pca/seeds": fit.record.finetuned.len(),
+        "pca/skipped_tensors": fit.record.skipped.len(),
+    }));
+    if let Some(whole) = fit.whole_model() {
+        summary.extend(object(json!({
+            "pca/whole_model/first_ratio": whole.spectrum.ratios.as_ref().and_then(|ratios| ratios.first().copied()),
+            "pca/whole_model/effective_rank": whole.spectrum.effective_rank,
+            "pca/whole_model/participation_ratio": whole.spectrum.participation_ratio,
+            "pca/whole_model/stable_rank": whole.spectrum.stable_rank,
+            "pca/whole_model/spectral_gap": whole.spectrum.spectral_gap,
+            "pca/whole_model/components_90": whole.spectrum.components_90,
+            "pca/whole_model/components_95": whole.spectrum.components_95,
+            "pca/whole_model/components_99": whole.spectrum.components_99,
+            "pca/whole_model/mean_cosine": whole.mean_cosine,
+        })));
+    }
+    let most = fit.layers.iter().max_by(|a, b| a.pca.total_variance().total_cmp(&b.pca.total_variance()));
+    if let Some(layer) = most {
+        summary.insert("pca/top_layer".to_owned(), json!(layer.layer.name));
+        summary.insert("pca/top_layer_variance".to_owned(), json!(layer.pca.total_variance()));
+    }
+    summary
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,362 @@
+//! New models from a fit: weights over the seeds for each layer, and the weighted checkpoints written in one pass.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::analysis::{Combination, Distances, GENERATOR, LayerFit, SampleRecipe, Scale, TaskVectors};
+use crate::checkpoint::{Checkpoint, NamedTensor, SourceError, TensorSource, write_safetensors, write_torch};
+use crate::progress::{Progress, Stage, Task};
+use crate::store::{DurableFile, write_durable};
+use crate::tensor::{Dtype, TensorView};
+use crate::wandb::ArtifactName;
+
+use super::blocking::run_blocking;
+use super::error::AppError;
+use super::fit::{self, Trouble};
+use super::fit_folder::Fit;
+use super::fit_record::InputRecord;
+use super::input::{Input, Seeded};
+use super::pull::{Pulled, pull};
+use super::session::Session;
+
+/// Which distribution models are drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draw {
+    /// The Gaussian of the fit, each layer on its own.
+    Variance,
+    /// The same with coefficients of variance 1, as the notebook drew them.
+    Unit,
+    /// The mean of the seeds, which is one model.
+    Mean,
+}
+
+impl Draw {
+    /// Its name in metadata and folders.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Variance => "variance",
+            Self::Unit => "unit",
+            Self::Mean => "mean",
+        }
+    }
+
+    fn recipe(self, seed: u64, number: u64) -> SampleRecipe {
+        match self {
+            Self::Variance => SampleRecipe::Gaussian { scale: Scale::Variance, seed, number },
+            Self::Unit => SampleRecipe::Gaussian { scale: Scale::Unit, seed, number },
+            Self::Mean => SampleRecipe::Mean,
+        }
+    }
+}
+
+/// File format of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelFormat {
+    /// `trained.ckpt`, read by `torch.load(weights_only=True)`.
+    Torch,
+    /// `trained.safetensors`.
+    Safetensors,
+}
+
+impl ModelFormat {
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Torch => "trained.ckpt",
+            Self::Safetensors => "trained.safetensors",
+        }
+    }
+}
+
+/// What to draw.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SampleOptions {
+    /// Folder of the fit.
+    pub fit: PathBuf,
+    /// Folder of the models: one folder each.
+    pub folder: PathBuf,
+    /// How many.
+    pub count: u64,
+    /// From which distribution.
+    pub draw: Draw,
+    /// Seed of the generator.
+    pub random_seed: u64,
+    /// Files of each model.
+    pub formats: Vec<ModelFormat>,
+}
+
+impl SampleOptions {
+    /// One torch checkpoint from the Gaussian of a fit, beside it.
+    pub fn new(fit: impl Into<PathBuf>) -> Self {
+        let fit = fit.into();
+        let folder = fit.join("samples");
+        Self { fit, folder, count: 1, draw: Draw::Variance, random_seed: 0, formats: vec![ModelFormat::Torch] }
+    }
+}
+
+/// A model that was drawn.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Sampled {
+    /// Its number among the draws of this seed.
+    pub number: u64,
+    /// Its files.
+    pub files: Vec<PathBuf>,
+    /// Weight of each seed, by layer.
+    pub weights: Map<String, Value>,
+    /// Distance to the mean of the seeds, over all layers of the fit.
+    pub distance_to_mean: f64,
+    /// The nearest seed, as the fit calls it.
+    pub nearest: Option<String>,
+    /// Distance to the nearest seed.
+    pub distance_to_nearest: Option<f64>,
+    /// Everything needed to draw it again.
+    pub recipe: Map<String, Value>,
+}
+
+/// Draws models and writes them. Each is written whole or not at all.
+///
+/// # Errors
+/// [`AppError`]: no fit, inputs that are gone or changed, or files that cannot be written.
+pub async fn sample(session: &Session, options: SampleOptions) -> Result<(Fit, Vec<Sampled>), AppError> {
+    let fit = Fit::read(&options.fit)?;
+    let pulled = reopen(session, &fit).await?;
+    let progress = session.progress.clone();
+    run_blocking("the sampling", move || {
+        let models = draw_all(&fit, &pulled, &options, &progress)?;
+        Ok((fit, models))
+    })
+    .await
+}
+
+/// The checkpoints that the fit was made from, byte for byte where they were hashed.
+async fn reopen(session: &Session, fit: &Fit) -> Result<Vec<Pulled>, AppError> {
+    let records: Vec<&InputRecord> = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned).collect();
+    let mut pulled = Vec::with_capacity(records.len());
+    let mut absent = Vec::new();
+    for (at, record) in records.iter().enumerate() {
+        match super::pull::in_store(session, record)? {
+            Some(found) => pulled.push(Some(found)),
+            None => {
+                absent.push((at, reference(record)?));
+                pulled.push(None);
+            }
+        }
+    }
+    let inputs: Vec<Seeded> = absent.iter().map(|(_, seeded)| seeded.clone()).collect();
+    for ((at, _), found) in absent.iter().zip(pull_each(session, &inputs, &records, &absent).await?) {
+        check_unchanged(records[*at], &found)?;
+        pulled[*at] = Some(found);
+    }
+    Ok(pulled.into_iter().flatten().collect())
+}
+
+async fn pull_each(
+    session: &Session,
+    inputs: &[Seeded],
+    records: &[&InputRecord],
+    absent: &[(usize, Seeded)],
+) -> Result<Vec<Pulled>, AppError> {
+    let mut found = Vec::with_capacity(inputs.len());
+    for (input, (at, _)) in inputs.iter().zip(absent) {
+        let file = records[*at].file.to_str().filter(|_| matches!(input.input, Input::Artifact(_)));
+        found.extend(pull(session, std::slice::from_ref(input), file).await?);
+    }
+    Ok(found)
+}
+
+fn reference(record: &InputRecord) -> Result<Seeded, AppError> {
+    let input = match &record.resolved {
+        None => Input::File(record.file.clone()),
+        Some(name) => Input::Artifact(ArtifactName::parse(name).map_err(AppError::wandb("read the fit's inputs"))?),
+    };
+    Ok(Seeded { seed: record.seed, input })
+}
+
+fn check_unchanged(then: &InputRecord, now: &Pulled) -> Result<(), AppError> {
+    let describe = |record: &InputRecord| match record.sha256 {
+        Some(sha256) => format!("sha256 {sha256}"),
+        None => format!("{} bytes", record.size),
+    };
+    let same = then.size == now.record.size && (then.sha256.is_none() || then.sha256 == now.record.sha256);
+    match same {
+        true => Ok(()),
+        false => Err(AppError::InputChanged {
+            input: then.input.clone(),
+            expected: describe(then),
+            found: describe(&now.record),
+        }),
+    }
+}
+
+fn draw_all(
+    fit: &Fit,
+    pulled: &[Pulled],
+    options: &SampleOptions,
+    progress: &Progress,
+) -> Result<Vec<Sampled>, AppError> {
+    let checkpoints =
+        pulled.iter().map(|pulled| fit::open(pulled, fit.record.key.clone())).collect::<Result<Vec<_>, _>>()?;
+    let numerics = |source| AppError::Analysis { subject: fit.record.model.clone(), source };
+    let vectors = fit.layers.iter().map(|layer| fit::task_vectors(&checkpoints, pulled, &layer.layer));
+    let vectors = vectors.collect::<Result<Vec<_>, _>>().map_err(|trouble| match trouble {
+        Trouble::Read(error) => error,
+        Trouble::Numbers(source) => numerics(source),
+    })?;
+    let Some(pretrained) = checkpoints.first() else { return Err(AppError::Worker { what: "the sampling" }) };
+    let count = if options.draw == Draw::Mean { options.count.min(1) } else { options.count };
+    (0..count)
+        .map(|number| {
+            let model = Model { fit, pretrained, vectors: &vectors, recipe: options.draw.recipe(options.random_seed, number) };
+            model.write(options, number, progress)
+        })
+        .collect()
+}
+
+struct Model<'m, 'a> {
+    fit: &'m Fit,
+    pretrained: &'a Checkpoint,
+    /// In the order of the fit's layers.
+    vectors: &'m [TaskVectors<'a>],
+    recipe: SampleRecipe,
+}
+
+impl Model<'_, '_> {
+    fn write(&self, options: &SampleOptions, number: u64, progress: &Progress) -> Result<Sampled, AppError> {
+        let numerics = |source| AppError::Analysis { subject: self.fit.record.model.clone(), source };
+        let weights = self.fit.layers.iter().map(|fit| self.recipe.weights(&fit.layer.name, &fit.pca));
+        let weights = weights.collect::<Result<Vec<_>, _>>().map_err(numerics)?;
+        let distances = distances(&self.fit.layers, &weights).map_err(numerics)?;
+        let folder = options.folder.join(format!("{}-{}-{number}", options.draw.name(), options.random_seed));
+        let mut files = Vec::new();
+        for &format in &options.formats {
+            let path = folder.join(format.file_name());
+            let bytes = self.pretrained.tensors().iter().map(|info| info.bytes).sum();
+            let task = progress.begin(Stage::Write, &path.display().to_string(), Some(bytes));
+            self.write_file(&path, format, (&weights, &task))?;
+            files.push(path);
+        }
+        let layers = self.fit.layers.iter().map(|fit| fit.layer.name.clone());
+        let nearest = distances.as_ref().and_then(Distances::nearest);
+        let labels = fit::labels(&self.fit.record);
+        let sampled = Sampled {
+            number,
+            files,
+            weights: layers.zip(&weights).map(|(layer, weights)| (layer, json!(weights))).collect(),
+            distance_to_mean: distances.as_ref().map_or(0.0, Distances::to_mean),
+            nearest: nearest.and_then(|(seed, _)| labels.get(seed).cloned()),
+            distance_to_nearest: nearest.map(|(_, distance)| distance),
+            recipe: recipe_metadata(self.fit, options, number),
+        };
+        let path = folder.join("sample.json");
+        let json = serde_json::to_vec_pretty(&sampled).map_err(|error| AppError::file("describe", &path)(error.into()))?;
+        write_durable(&path, &json).map_err(AppError::file("write", &path))?;
+        Ok(sampled)
+    }
+
+    fn write_file(
+        &self,
+        path: &Path,
+        format: ModelFormat,
+        (weights, task): (&[Vec<f64>], &Task),
+    ) -> Result<(), AppError> {
+        let sources = self.sources(weights, task)?;
+        let infos = self.pretrained.tensors();
+        let named: Vec<NamedTensor<'_>> = infos
+            .iter()
+            .zip(&sources)
+            .map(|(info, source)| NamedTensor { tied_to: info.tied_to, ..NamedTensor::new(&info.name, source) })
+            .collect();
+        let file = DurableFile::create(path).map_err(AppError::file("create", path))?;
+        let mut file = std::io::BufWriter::with_capacity(1 << 20, file);
+        match format {
+            ModelFormat::Torch => write_torch(&mut file, &named),
+            ModelFormat::Safetensors => write_safetensors(&mut file, &named),
+        }
+        .map_err(|source| AppError::Write { path: path.to_owned(), source })?;
+        let file = file.into_inner().map_err(|error| AppError::file("write", path)(error.into_error()))?;
+        file.commit().map_err(AppError::file("write", path))
+    }
+
+    /// Every tensor of the pretrained model: layers of the fit as combinations, the others as they are.
+    fn sources<'s>(&'s self, weights: &[Vec<f64>], task: &'s Task) -> Result<Vec<Tensor<'s>>, AppError> {
+        let numerics = |source| AppError::Analysis { subject: self.fit.record.model.clone(), source };
+        let infos = self.pretrained.tensors().iter();
+        let sources = infos.map(|info| {
+            let at = self.fit.layers.iter().position(|fit| fit.layer.name == info.name);
+            let bytes = match at.and_then(|at| Some((self.vectors.get(at)?, weights.get(at)?))) {
+                Some((vectors, weights)) => {
+                    Bytes::Combined(Combination::new(vectors, weights.clone(), info.dtype).map_err(numerics)?)
+                }
+                None => Bytes::Pretrained(
+                    self.pretrained
+                        .tensor(&info.name)
+                        .map_err(AppError::checkpoint("read", &self.fit.record.pretrained.input))?,
+                ),
+            };
+            Ok(Tensor { dtype: info.dtype, shape: &info.shape, bytes, task })
+        });
+        sources.collect()
+    }
+}
+
+fn distances(fits: &[LayerFit], weights: &[Vec<f64>]) -> Result<Option<Distances>, crate::analysis::AnalysisError> {
+    let mut total: Option<Distances> = None;
+    for (fit, weights) in fits.iter().zip(weights) {
+        let of_layer = Distances::of(&fit.gram, weights)?;
+        match &mut total {
+            Some(total) => total.merge(&of_layer)?,
+            None => total = Some(of_layer),
+        }
+    }
+    Ok(total)
+}
+
+fn recipe_metadata(fit: &Fit, options: &SampleOptions, number: u64) -> Map<String, Value> {
+    let seeds: Vec<String> = fit::labels(&fit.record);
+    let recipe = json!({
+        "model": fit.record.model,
+        "dataset": fit.record.dataset,
+        "scale": options.draw.name(),
+        "random_seed": options.random_seed,
+        "number": number,
+        "generator": GENERATOR,
+        "seeds": seeds,
+        "pretrained": fit.record.pretrained.resolved.as_ref().unwrap_or(&fit.record.pretrained.input),
+    });
+    match recipe {
+        Value::Object(recipe) => recipe,
+        _ => Map::new(),
+    }
+}
+
+/// A tensor of the new model as the writer wants it.
+struct Tensor<'s> {
+    dtype: Dtype,
+    shape: &'s [usize],
+    bytes: Bytes<'s>,
+    task: &'s Task,
+}
+
+enum Bytes<'s> {
+    Combined(Combination<'s, 's>),
+    Pretrained(TensorView<'s>),
+}
+
+impl TensorSource for Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+    fn read_le_bytes(&self, start: usize, out: &mut [u8]) -> Result<(), SourceError> {
+        self.task.advance(out.len() as u64);
+        match &self.bytes {
+            Bytes::Combined(combination) => Ok(combination.fill(start, out)?),
+            Bytes::Pretrained(view) => Ok(view.read_le_bytes(start, out)?),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What every verb works with: a client, a store, and who watches.
+
+use crate::progress::Progress;
+use crate::store::Store;
+use crate::wandb::{ArtifactName, Client, QualifiedName};
+
+use super::error::AppError;
+
+/// The surroundings of a verb. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The server; `None` when we are offline.
+    pub client: Option<Client>,
+    /// Where artifacts are kept.
+    pub store: Store,
+    /// Who watches.
+    pub progress: Progress,
+    /// Entity of names that have none; the key's owner where this is `None`.
+    pub entity: Option<String>,
+    /// Project of names that have none.
+    pub project: Option<String>,
+    /// Root of the user interface, for links.
+    pub app_url: String,
+}
+
+impl Session {
+    /// The client, or an error that says what cannot be done without one.
+    pub(super) fn online(&self, what: impl ToString) -> Result<&Client, AppError> {
+        self.client.as_ref().ok_or_else(|| AppError::Offline { what: what.to_string() })
+    }
+
+    /// The name with its entity and project filled in: from the defaults, or from the key's owner.
+    pub(super) async fn qualify(&self, name: &ArtifactName) -> Result<QualifiedName, AppError> {
+        let entity = self.entity_or_own(name.entity()).await?;
+        name.with_defaults(entity.as_deref(), self.project.as_deref()).map_err(AppError::wandb("complete the name"))
+    }
+
+    /// The entity that is meant: the given one, the default one, or that of the key's owner.
+    pub(super) async fn entity_or_own(&self, given: Option<&str>) -> Result<Option<String>, AppError> {
+        if let Some(entity) = given.or(self.entity.as_deref()) {
+            return Ok(Some(entity.to_owned()));
+        }
+        let Some(client) = &self.client else { return Ok(None) };
+        Ok(client.viewer().await.map_err(AppError::wandb("ask whose key this is"))?.entity)
+    }
+}

@@ -1,0 +1,379 @@
+//! The opened checkpoint: which container it is, its tensors, and views of them. Opens local files read-only.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::CheckpointError;
+use super::names::{self, Prefixes};
+use super::parts::{Parsed, Part};
+use super::sniff::{Kind, sniff};
+use super::source::Bytes;
+use super::torch::archive::Archive;
+use super::torch::{Found, TensorLayout};
+use super::zip::{Directory, Record, ZipError};
+use crate::tensor::{Dtype, TensorView, element_count};
+
+/// A repeated (expanded) tensor may come to this many bytes beyond the size of its file.
+const MAX_EXPANDED_EXCESS: u64 = 64 << 20;
+/// How much a deflated checkpoint may inflate to on disk, relative to its archive: weights barely compress.
+const MAX_SCRATCH_RATIO: u64 = 64;
+/// The record that an nn-template `.ckpt.zip` wraps.
+const NN_TEMPLATE_RECORD: &str = "checkpoint.ckpt";
+
+/// What kind of file a checkpoint came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// The zip archive that `torch.save` writes since 1.6.
+    Torch,
+    /// The stream of pickles that `torch.save` wrote before.
+    TorchLegacy,
+    /// `torch.jit.save`.
+    TorchScript,
+    /// safetensors.
+    Safetensors,
+    /// nn-template's `.ckpt.zip`: a zip archive around a torch checkpoint.
+    NnTemplate,
+    /// Several files behind an index.
+    Sharded,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Torch => "torch",
+            Self::TorchLegacy => "torch (legacy)",
+            Self::TorchScript => "torchscript",
+            Self::Safetensors => "safetensors",
+            Self::NnTemplate => "nn-template",
+            Self::Sharded => "sharded",
+        })
+    }
+}
+
+/// How to open a checkpoint.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// The key of the dict or module to read, its parts joined by dots; `""` is the top level. Found automatically when
+    /// absent and only one part holds tensors.
+    pub key: Option<String>,
+    /// What to do with the prefixes of training wrappers.
+    pub prefixes: Prefixes,
+    /// Compare each record's CRC-32 on its first use. Leave it on unless every byte was verified by digest already.
+    pub verify_crc: bool,
+    /// Folder for the inflated copy of a deflated nn-template checkpoint: an unnamed file, gone when the checkpoint is
+    /// dropped. Without it the copy is kept in memory.
+    pub scratch: Option<PathBuf>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { key: None, prefixes: Prefixes::default(), verify_crc: true, scratch: None }
+    }
+}
+
+/// One tensor of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorInfo {
+    /// Name in the state dict, after [`OpenOptions::prefixes`].
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Bytes of all elements.
+    pub bytes: u64,
+    /// Number of the storage in which the elements lie: tensors with the same number may share elements.
+    pub storage: usize,
+    /// Position among [`Checkpoint::tensors`] of the first tensor with exactly these elements, when this is a later
+    /// one: tied weights.
+    pub tied_to: Option<usize>,
+    /// Whether the file states a checksum for these bytes.
+    pub has_checksum: bool,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        // Cannot overflow: checked when the checkpoint was opened.
+        element_count(&self.shape).unwrap_or(0)
+    }
+
+    /// Whether some dimension is 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A tensor that is listed and not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Name in the state dict.
+    pub name: String,
+    /// What it is instead of a readable tensor.
+    pub reason: String,
+}
+
+/// An opened checkpoint. Cheap to make: only the directory and the pickle or header were read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    file: String,
+    format: Format,
+    parts: Vec<Part>,
+    tensors: Vec<TensorInfo>,
+    /// Part and layout of each tensor.
+    layouts: Vec<(usize, TensorLayout)>,
+    by_name: HashMap<String, usize>,
+    skipped: Vec<Skipped>,
+    verify_crc: bool,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint file of any kind; the kind is recognised by content.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: unreadable, no checkpoint, damaged, hostile, or ambiguous.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, CheckpointError> {
+        let name = path.display().to_string();
+        let open = |source| CheckpointError::Open { file: name.clone(), source };
+        let bytes = File::open(path).and_then(|file| Bytes::map(&file)).map_err(open)?;
+        Self::read(name, bytes, options)
+    }
+
+    /// Opens a checkpoint that lies in memory; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_bytes(name: &str, bytes: impl Into<Arc<[u8]>>, options: &OpenOptions) -> Result<Self, CheckpointError> {
+        Self::read(name.to_owned(), Bytes::from(bytes.into()), options)
+    }
+
+    /// What kind of file it is.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The file's name, as messages show it.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The readable tensors in the order of the state dict.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// What is in the state dict and not read, each with the reason.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The tensor of this name.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(*self.by_name.get(name)?)
+    }
+
+    /// A view of a tensor's elements: in place when the file stores them as they are.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoSuchTensor`], [`CheckpointError::Unreadable`], or [`CheckpointError::Damaged`] when the
+    /// bytes do not match their checksum.
+    pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, CheckpointError> {
+        let Some((part, layout)) = self.by_name.get(name).and_then(|&at| self.layouts.get(at)) else {
+            return Err(self.missing(name));
+        };
+        let part = self.parts.get(*part).ok_or_else(|| self.missing(name))?;
+        let file = || part.file.clone();
+        let tensor = || name.to_owned();
+        let storage = part.storage(layout, self.verify_crc);
+        let storage = storage.map_err(|source| CheckpointError::Damaged { file: file(), tensor: tensor(), source })?;
+        TensorView::strided(layout.dtype, layout.shape.clone(), &layout.strides, layout.offset, storage, part.order)
+            .map_err(|source| CheckpointError::Layout { file: file(), tensor: tensor(), source })
+    }
+
+    fn missing(&self, name: &str) -> CheckpointError {
+        let (file, tensor) = (self.file.clone(), name.to_owned());
+        match self.skipped.iter().find(|skipped| skipped.name == name) {
+            Some(skipped) => CheckpointError::Unreadable { file, tensor, reason: skipped.reason.clone() },
+            None => CheckpointError::NoSuchTensor { file, tensor },
+        }
+    }
+
+    fn read(file: String, bytes: Bytes, options: &OpenOptions) -> Result<Self, CheckpointError> {
+        let (format, part, found) = read_file(&file, bytes, options)?;
+        Self::assemble(file, format, vec![(part, found)], options)
+    }
+
+    /// Joins the tensors of all parts under their final names.
+    fn assemble(
+        file: String,
+        format: Format,
+        found: Vec<(Part, Vec<Found>)>,
+        options: &OpenOptions,
+    ) -> Result<Self, CheckpointError> {
+        let names: Vec<String> = found.iter().flat_map(|(_, found)| found).map(|found| found.name.clone()).collect();
+        let names = names::apply(&options.prefixes, &names)
+            .map_err(|(prefix, tensor)| CheckpointError::PrefixCollision { file: file.clone(), prefix, tensor })?;
+        let mut checkpoint = Self {
+            file,
+            format,
+            parts: Vec::new(),
+            tensors: Vec::new(),
+            layouts: Vec::new(),
+            by_name: HashMap::new(),
+            skipped: Vec::new(),
+            verify_crc: options.verify_crc,
+        };
+        let mut names = names.into_iter();
+        let mut first_storage = 0;
+        for (part, found) in found {
+            let mut seen = HashMap::new();
+            for (found, name) in found.into_iter().zip(&mut names) {
+                match found.tensor {
+                    Ok(layout) => checkpoint.add(name, layout, &part, first_storage, &mut seen)?,
+                    Err(reason) => checkpoint.skipped.push(Skipped { name, reason }),
+                }
+            }
+            first_storage += part.storage_count();
+            checkpoint.parts.push(part);
+        }
+        Ok(checkpoint)
+    }
+
+    /// Adds a tensor of the part that comes next.
+    fn add(
+        &mut self,
+        name: String,
+        layout: TensorLayout,
+        part: &Part,
+        first_storage: usize,
+        seen: &mut HashMap<TensorLayout, usize>,
+    ) -> Result<(), CheckpointError> {
+        let bytes = element_count(&layout.shape).unwrap_or(usize::MAX).saturating_mul(layout.dtype.size()) as u64;
+        let limit = (part.bytes.as_slice().len() as u64).saturating_add(MAX_EXPANDED_EXCESS);
+        if bytes > limit {
+            let source = super::TorchError::ExpandsTooMuch { tensor: name, bytes, limit };
+            return Err(CheckpointError::Torch { file: part.file.clone(), source });
+        }
+        let at = self.tensors.len();
+        let tied_to = (bytes > 0).then(|| *seen.entry(layout.clone()).or_insert(at)).filter(|&first| first != at);
+        self.tensors.push(TensorInfo {
+            name: name.clone(),
+            dtype: layout.dtype,
+            shape: layout.shape.clone(),
+            bytes,
+            storage: first_storage + layout.storage,
+            tied_to,
+            has_checksum: part.has_checksum(layout.storage),
+        });
+        self.layouts.push((self.parts.len(), layout));
+        self.by_name.insert(name, at);
+        Ok(())
+    }
+}
+
+/// Parses one file of whatever kind, except an index of several.
+fn read_file(file: &str, bytes: Bytes, options: &OpenOptions) -> Result<(Format, Part, Vec<Found>), CheckpointError> {
+    let not_a_checkpoint = |what| CheckpointError::NotACheckpoint { file: file.to_owned(), what };
+    match sniff(bytes.as_slice()) {
+        Kind::Zip => read_zip(file, bytes, options),
+        Kind::Safetensors => {
+            let parsed = super::safetensors::parse(bytes.as_slice());
+            let parsed = parsed.map_err(|source| CheckpointError::Safetensors { file: file.to_owned(), source })?;
+            Ok(part(file, bytes, None, parsed))
+        }
+        Kind::Pickle => Err(not_a_checkpoint("a bare pickle")),
+        Kind::Json => Err(not_a_checkpoint("JSON")),
+        Kind::Other(what) => Err(not_a_checkpoint(what)),
+    }
+}
+
+fn part(file: &str, bytes: Bytes, directory: Option<Directory>, parsed: Parsed) -> (Format, Part, Vec<Found>) {
+    let part = Part::new(file.to_owned(), bytes, directory, parsed.order, parsed.storages);
+    (parsed.format, part, parsed.found)
+}
+
+fn read_zip(file: &str, bytes: Bytes, options: &OpenOptions) -> Result<(Format, Part, Vec<Found>), CheckpointError> {
+    let in_zip = |source| CheckpointError::Zip { file: file.to_owned(), source };
+    let directory = Directory::read(bytes.as_slice()).map_err(in_zip)?;
+    let archive = Archive { file, bytes: bytes.as_slice(), directory: &directory };
+    if let Some(prefix) = archive.prefix()? {
+        let parsed = archive.parse(prefix, options)?;
+        return Ok(part(file, bytes, Some(directory), parsed));
+    }
+    let Some(record) = directory.get(NN_TEMPLATE_RECORD) else {
+        return Err(CheckpointError::NotACheckpoint { file: file.to_owned(), what: foreign_zip(&directory) });
+    };
+    let inner = unwrap(file, &bytes, &directory, record, options)?;
+    let inner_file = format!("{file}!{NN_TEMPLATE_RECORD}");
+    let inner_directory = Directory::read(inner.as_slice())
+        .map_err(|source| CheckpointError::Zip { file: inner_file.clone(), source })?;
+    let archive = Archive { file: &inner_file, bytes: inner.as_slice(), directory: &inner_directory };
+    let prefix = archive.prefix()?.ok_or_else(|| CheckpointError::NotACheckpoint {
+        file: inner_file.clone(),
+        what: "a zip archive without a torch checkpoint",
+    })?;
+    let parsed = archive.parse(prefix, options)?;
+    let (_, part, found) = part(&inner_file, inner, Some(inner_directory), parsed);
+    Ok((Format::NnTemplate, part, found))
+}
+
+/// The wrapped checkpoint: in place when stored, else inflated to a scratch file or memory.
+fn unwrap(
+    file: &str,
+    bytes: &Bytes,
+    directory: &Directory,
+    record: &Record,
+    options: &OpenOptions,
+) -> Result<Bytes, CheckpointError> {
+    let in_zip = |source| CheckpointError::Zip { file: file.to_owned(), source };
+    let archive = bytes.as_slice();
+    let range = directory.locate(archive, record).map_err(in_zip)?;
+    let stored = bytes.slice(range).ok_or_else(|| in_zip(ZipError::NoEnd))?;
+    if record.is_stored() {
+        if options.verify_crc {
+            directory.verify(record, stored.as_slice()).map_err(in_zip)?;
+        }
+        return Ok(stored);
+    }
+    let Some(scratch) = &options.scratch else {
+        let inflated = directory.inflate_to_memory(record, stored.as_slice()).map_err(in_zip)?;
+        directory.verify(record, &inflated).map_err(in_zip)?;
+        return Ok(Bytes::from(inflated));
+    };
+    let limit = (archive.len() as u64).saturating_mul(MAX_SCRATCH_RATIO);
+    if record.size() > limit {
+        let name = NN_TEMPLATE_RECORD.to_owned();
+        return Err(in_zip(ZipError::InflatesTooMuch { name, bytes: record.size(), limit }));
+    }
+    let open = |source| CheckpointError::Open { file: file.to_owned(), source };
+    let mut unnamed = tempfile::tempfile_in(scratch).map_err(open)?;
+    let mut out = io::BufWriter::with_capacity(1 << 20, &mut unnamed);
+    directory.inflate(record, stored.as_slice(), &mut out).map_err(in_zip)?;
+    out.flush().map_err(open)?;
+    drop(out);
+    let inflated = Bytes::map(&unnamed).map_err(open)?;
+    directory.verify(record, inflated.as_slice()).map_err(in_zip)?;
+    Ok(inflated)
+}
+
+/// What a zip archive is that is no torch archive.
+fn foreign_zip(directory: &Directory) -> &'static str {
+    let has = |test: fn(&str) -> bool| directory.records().any(|(name, _)| test(name));
+    match () {
+        () if has(|name| name.ends_with("archive_format")) => "a torch.export program; save its state dict instead",
+        () if has(|name| name.ends_with(".npy")) => "a NumPy .npz archive",
+        () => "a zip archive without a data.pkl",
+    }
+}
+
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Checkpoint>();
+};

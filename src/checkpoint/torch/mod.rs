@@ -1,0 +1,111 @@
+//! What torch means by the values of its pickles: storages, tensors, state dicts, modules. Nothing is called.
+//!
+//! Works on a parsed [`Pickle`](super::pickle::Pickle) alone and knows no container: where a storage's bytes lie is
+//! the business of `archive` (zip) and `legacy`. No I/O.
+
+pub(super) mod archive;
+mod globals;
+mod state_dict;
+mod tensor;
+
+pub(super) use globals::check_globals;
+pub(super) use state_dict::{Found, Selection, collect};
+pub(super) use tensor::{Storages, TensorLayout};
+
+/// Why the content of a torch file was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TorchError {
+    /// The pickle names a function that no checkpoint needs and an attack does.
+    #[error("the pickle names {global}, which runs commands or code when unpickled: the file is an attack or damaged")]
+    Forbidden {
+        /// Module and name.
+        global: String,
+    },
+    /// A tensor whose description makes no sense.
+    #[error("tensor {tensor:?} is malformed: {problem}")]
+    Malformed {
+        /// Name in the state dict.
+        tensor: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A tensor that reaches beyond its storage.
+    #[error("tensor {tensor:?} needs {needed} elements of storage {storage:?}, which holds {held}")]
+    OutOfBounds {
+        /// Name in the state dict.
+        tensor: String,
+        /// Key of the storage.
+        storage: String,
+        /// Elements from the storage's start to the tensor's last.
+        needed: u64,
+        /// Elements in the storage.
+        held: u64,
+    },
+    /// Larger than the file could justify, by repeating elements.
+    #[error("tensor {tensor:?} expands to {bytes} bytes, more than {limit} for a file of this size")]
+    ExpandsTooMuch {
+        /// Name in the state dict.
+        tensor: String,
+        /// Bytes of all its elements.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// One storage described in two ways.
+    #[error("storage {storage:?} is described twice, differently")]
+    StorageConflict {
+        /// Key of the storage.
+        storage: String,
+    },
+    /// A storage without bytes.
+    #[error("storage {storage:?} is missing from the file")]
+    StorageMissing {
+        /// Key of the storage.
+        storage: String,
+    },
+    /// A storage whose length is not what the pickle says.
+    #[error("storage {storage:?} takes {actual} bytes in the file; the pickle says {expected}")]
+    StorageSize {
+        /// Key of the storage.
+        storage: String,
+        /// Bytes by the pickle.
+        expected: u64,
+        /// Bytes in the file.
+        actual: u64,
+    },
+    /// The key asked for is not there.
+    #[error("there is no {key:?} in the checkpoint; its keys are {available}")]
+    NoSuchKey {
+        /// What was asked for.
+        key: String,
+        /// The first keys that are there.
+        available: String,
+    },
+    /// Several places hold tensors.
+    #[error("several parts of the checkpoint hold tensors ({candidates}); choose one by its key")]
+    Ambiguous {
+        /// Their keys.
+        candidates: String,
+    },
+    /// Nothing in it is a tensor.
+    #[error("the checkpoint holds no tensors: it is {root}")]
+    NoTensors {
+        /// What it is instead.
+        root: String,
+    },
+    /// Modules nested, or linked in a circle, beyond any model.
+    #[error("the model is nested deeper than {limit} levels, or contains itself")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+    /// More tensors, or longer names, than any model has.
+    #[error("the model lists more than {limit} {what}")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
+    },
+}

@@ -1,0 +1,291 @@
+//! What was typed, as clap reads it. Meaning is given elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Task-vector PCA over Weights & Biases artifacts.
+#[derive(Debug, Parser)]
+#[command(name = "wandb-pca", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 authentication or permission, \
+5 integrity, 6 network or timeout, 7 partly done, 130 interrupted.";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Print machine-readable JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print results and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more (-v: what is done; -vv: requests)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// How to show progress on standard error
+    #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto, value_name = "MODE")]
+    pub(crate) progress: ProgressMode,
+    /// Root of the W&B API [env: WANDB_BASE_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// Entity of names that have none [env: WANDB_ENTITY]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) entity: Option<String>,
+    /// Project of names that have none [env: WANDB_PROJECT]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) project: Option<String>,
+    /// Use what is in the store; send nothing [env: WANDB_MODE=offline]
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// Bars on a terminal, nothing elsewhere
+    Auto,
+    /// One line for each file and each stage
+    Plain,
+    /// One JSON object a line
+    Json,
+    /// Nothing
+    None,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The whole job, end to end, on the embedded server
+    Demo(Demo),
+    /// PCA of the task vectors of fine-tuned checkpoints
+    Fit(Fit),
+    /// Draw new models from a fit
+    Sample(Sample),
+    /// List the tensors of a checkpoint file or artifact
+    Inspect(Inspect),
+    /// Get, put and list artifacts
+    #[command(subcommand)]
+    Artifact(Artifact),
+    /// Run the embedded W&B-compatible server
+    Serve(Serve),
+    /// Store an API key for a server
+    Login(Login),
+    /// Say who the API key belongs to and where it came from
+    Whoami,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Folder of the server's data and of the results
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Leave the server running at the end, until Ctrl-C
+    #[arg(long)]
+    pub(crate) keep_serving: bool,
+}
+
+/// `fit`
+#[derive(Debug, Args)]
+pub(crate) struct Fit {
+    /// The pretrained checkpoint: an artifact (entity/project/name:alias) or a file
+    #[arg(long, value_name = "INPUT")]
+    pub(crate) pretrained: String,
+    /// The fine-tuned checkpoints: an artifact or a file with {seed} in its name; repeat for a list without {seed}
+    #[arg(long, value_name = "INPUT", required = true)]
+    pub(crate) finetuned: Vec<String>,
+    /// Seeds for {seed}: ranges (both ends included) and lists, such as 0..9 or 0,3,7
+    #[arg(long, value_name = "SEEDS")]
+    pub(crate) seeds: Option<String>,
+    /// Fit only the layers whose name matches this glob; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) layers: Vec<String>,
+    /// Folder for the fit [default: fit-<name>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Name of the dataset, for the results
+    #[arg(long)]
+    pub(crate) dataset: Option<String>,
+    /// Nested dictionary of the checkpoint that holds the weights, where there are several
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Log the fit as a W&B run (the default when inputs are artifacts)
+    #[arg(long, overrides_with = "no_log")]
+    pub(crate) log: bool,
+    /// Log nothing
+    #[arg(long, overrides_with = "log")]
+    pub(crate) no_log: bool,
+    /// Refuse inputs that are not the ones pinned in wandb-pca.lock of the output folder
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// Print what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `sample`
+#[derive(Debug, Args)]
+pub(crate) struct Sample {
+    /// Folder of a fit
+    pub(crate) fit: PathBuf,
+    /// How many models
+    #[arg(long, default_value_t = 1)]
+    pub(crate) count: u32,
+    /// Which distribution
+    #[arg(long, value_enum, default_value_t = SampleScale::Variance)]
+    pub(crate) scale: SampleScale,
+    /// Seed of the random generator (ChaCha)
+    #[arg(long, default_value_t = 0)]
+    pub(crate) random_seed: u64,
+    /// Folder for the models [default: <fit>/samples]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// File formats
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [SampleFormat::Torch])]
+    pub(crate) format: Vec<SampleFormat>,
+    /// Log the models to W&B as artifacts of type `checkpoint`
+    #[arg(long)]
+    pub(crate) log: bool,
+}
+
+/// Distribution of the coefficients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SampleScale {
+    /// The fitted Gaussian: each coefficient has its component's variance
+    Variance,
+    /// Coefficients of variance 1, as the notebook drew them
+    Unit,
+    /// No randomness: the mean of the seeds
+    Mean,
+}
+
+/// Format of a written checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SampleFormat {
+    /// `.ckpt` that torch.load(weights_only=True) reads
+    Torch,
+    /// `.safetensors`
+    Safetensors,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A checkpoint file, or an artifact (entity/project/name:alias)
+    pub(crate) input: String,
+    /// Which file of the artifact, where it has several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Nested dictionary that holds the weights, where there are several
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Leave out the norms, which read every byte
+    #[arg(long)]
+    pub(crate) no_norms: bool,
+}
+
+/// `artifact …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Artifact {
+    /// Download and verify artifacts
+    Get(Get),
+    /// Upload files as a new version
+    Put(Put),
+    /// List types and collections of a project, or the versions of a collection
+    Ls(Ls),
+    /// Describe one version
+    Info(Info),
+}
+
+/// `artifact get`
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Artifacts: entity/project/name:alias
+    #[arg(required = true)]
+    pub(crate) artifacts: Vec<String>,
+    /// Folder for the files [default: ./artifacts/<name>:<version>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Keep the files in the store only and print where they are
+    #[arg(long, conflicts_with = "root")]
+    pub(crate) store_only: bool,
+}
+
+/// `artifact put`
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// A file or folder
+    pub(crate) path: PathBuf,
+    /// Where to: [entity/]project/name
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Type of the artifact
+    #[arg(long = "type", short, default_value = "dataset", value_name = "TYPE")]
+    pub(crate) kind: String,
+    /// Aliases besides `latest`
+    #[arg(long, short, value_name = "ALIAS")]
+    pub(crate) alias: Vec<String>,
+    /// Description
+    #[arg(long, short)]
+    pub(crate) description: Option<String>,
+    /// Metadata as a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(crate) metadata: Option<String>,
+}
+
+/// `artifact ls`
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// [entity/]project, or [entity/]project/collection
+    pub(crate) path: String,
+    /// Only this type
+    #[arg(long = "type", short, value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+}
+
+/// `artifact info`
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    /// entity/project/name:alias
+    pub(crate) artifact: String,
+}
+
+/// `serve`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Folder of the server's data
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub(crate) address: SocketAddr,
+    /// Listen on an address that other machines reach
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+}
+
+/// `login`
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Read the key from standard input instead of asking for it
+    #[arg(long)]
+    pub(crate) key_stdin: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,105 @@
+//! `demo` and `serve`: the verbs that run the embedded server.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use serde_json::json;
+use wandb_pca::app::{self, AppError};
+use wandb_pca::progress::Progress;
+use wandb_pca::server::{Server, ServerOptions};
+
+use super::args;
+use super::bars::line;
+use super::commands::{fit_text, run_json, write_run};
+use super::exit::UsageError;
+use super::render::Output;
+use super::sources;
+
+/// Layers in the demo's table.
+const LAYERS_SHOWN: usize = 8;
+
+pub(super) async fn demo(args: &args::Demo, progress: &Progress, json: bool) -> anyhow::Result<Option<Output>> {
+    let started = Instant::now();
+    let folder = args.data.clone().map_or_else(|| sources::data_dir().map(|dir| dir.join("demo")), Ok)?;
+    let folder = std::path::absolute(folder)?;
+    let server = app::demo::start_server(&folder).await?;
+    let session = app::demo::session(&server, &folder, progress)?;
+    let outcome = app::demo::demo(&session, &folder).await?;
+    let downloaded: usize = outcome.fits.iter().map(|fit| fit.outcome.downloaded).sum();
+    let mut text = String::new();
+    for fit in &outcome.fits {
+        writeln!(text, "{}", fit_text(&fit.outcome.fit, LAYERS_SHOWN)?)?;
+    }
+    writeln!(text, "{} artifacts on the server, {} of them new", outcome.artifacts, outcome.uploaded)?;
+    writeln!(text, "{downloaded} files downloaded, every byte verified; the rest was in the store")?;
+    for fit in &outcome.fits {
+        writeln!(text, "fit     {}", fit.outcome.folder.display())?;
+        write_run(&mut text, Some(&fit.logged))?;
+    }
+    for file in &outcome.model.files {
+        writeln!(text, "sample  {}", file.display())?;
+    }
+    write_run(&mut text, Some(&outcome.sample))?;
+    writeln!(text, "done in {:.1} s\n", started.elapsed().as_secs_f64())?;
+    let data = folder.join("server");
+    writeln!(text, "next: serve these results again and look around")?;
+    writeln!(text, "  wandb-pca serve --data {}", data.display())?;
+    writeln!(text, "  wandb-pca artifact ls {}", app::demo::DEMO_PROJECT)?;
+    writeln!(text, "  wandb-pca sample {} --count 3", outcome.fits[0].outcome.folder.display())?;
+    let fit_json = |fit: &app::demo::DemoFit| {
+        json!({
+            "dataset": fit.dataset,
+            "folder": fit.outcome.folder,
+            "totals": fit.outcome.fit.record.totals,
+            "run": run_json(Some(&fit.logged)),
+        })
+    };
+    let value = json!({
+        "data": folder,
+        "uploaded": outcome.uploaded,
+        "downloaded": downloaded,
+        "fits": outcome.fits.iter().map(fit_json).collect::<Vec<_>>(),
+        "sample": {"files": outcome.model.files, "run": run_json(Some(&outcome.sample))},
+        "base_url": server.base_url(),
+    });
+    let output = Output { schema: "demo/1", json: value, text };
+    if args.keep_serving {
+        output.print(json)?;
+        announce(&server);
+        server.wait().await;
+        server.shutdown().await.map_err(AppError::from)?;
+        return Ok(None);
+    }
+    server.shutdown().await.map_err(AppError::from)?;
+    Ok(Some(output))
+}
+
+pub(super) async fn serve(args: &args::Serve, json: bool) -> anyhow::Result<Option<Output>> {
+    if !args.address.ip().is_loopback() && !args.allow_remote {
+        let why = "the server speaks plain HTTP; add --allow-remote if a TLS proxy stands in front of it";
+        return Err(UsageError(format!("{} is reached from other machines: {why}", args.address)).into());
+    }
+    let data = args.data.clone().map_or_else(|| sources::data_dir().map(|dir| dir.join("server")), Ok)?;
+    let server = Server::start(ServerOptions::new(&data).with_address(args.address)).await.map_err(AppError::from)?;
+    if json {
+        let value = json!({
+            "base_url": server.base_url(),
+            "api_key": server.api_key().expose(),
+            "entity": server.entity(),
+            "data": data,
+        });
+        Output { schema: "serve/1", json: value, text: String::new() }.print(true)?;
+    } else {
+        announce(&server);
+    }
+    server.wait().await;
+    server.shutdown().await.map_err(AppError::from)?;
+    Ok(None)
+}
+
+/// How to reach the server, ready to paste. The key goes to the terminal of whoever started it, as it is theirs.
+fn announce(server: &Server) {
+    line(&format!("serving {} for entity {}; Ctrl-C ends", server.base_url(), server.entity()));
+    line(&format!("  export WANDB_BASE_URL={}", server.base_url()));
+    line(&format!("  export WANDB_API_KEY={}", server.api_key().expose()));
+}

@@ -1,0 +1,88 @@
+//! Every environment variable that the command reads, one documented constant each, and a snapshot of them.
+//!
+//! Nothing else in the crate reads the environment: the snapshot is taken once in `main` and passed on.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// Root of the W&B API, as in the official SDK.
+pub(crate) const BASE_URL: &str = "WANDB_BASE_URL";
+/// Root of the W&B user interface, when it cannot be derived from the API root.
+pub(crate) const APP_URL: &str = "WANDB_APP_URL";
+/// The API key.
+pub(crate) const API_KEY: &str = "WANDB_API_KEY";
+/// Default entity of artifact names and runs.
+pub(crate) const ENTITY: &str = "WANDB_ENTITY";
+/// Default project of artifact names and runs.
+pub(crate) const PROJECT: &str = "WANDB_PROJECT";
+/// `online`, `offline` or `disabled`.
+pub(crate) const MODE: &str = "WANDB_MODE";
+/// Root of the cache; the store is its `artifacts` folder, which the official SDK shares.
+pub(crate) const CACHE_DIR: &str = "WANDB_CACHE_DIR";
+/// Folder of the global settings file.
+pub(crate) const CONFIG_DIR: &str = "WANDB_CONFIG_DIR";
+/// Path of the netrc file.
+pub(crate) const NETRC: &str = "NETRC";
+/// JSON object of extra headers for every request.
+pub(crate) const EXTRA_HTTP_HEADERS: &str = "WANDB_X_EXTRA_HTTP_HEADERS";
+/// Older name of the same.
+pub(crate) const EXTRA_HTTP_HEADERS_ALIAS: &str = "WANDB__EXTRA_HTTP_HEADERS";
+/// Group of the runs we make.
+pub(crate) const RUN_GROUP: &str = "WANDB_RUN_GROUP";
+/// Display name of the run we make.
+pub(crate) const NAME: &str = "WANDB_NAME";
+/// Notes of the run we make.
+pub(crate) const NOTES: &str = "WANDB_NOTES";
+/// Comma-separated tags of the run we make.
+pub(crate) const TAGS: &str = "WANDB_TAGS";
+/// Set to anything: no colour on the terminal.
+pub(crate) const NO_COLOR: &str = "NO_COLOR";
+/// Log filter, such as `wandb_pca=debug`.
+pub(crate) const LOG: &str = "WANDB_PCA_LOG";
+/// The user's home.
+pub(crate) const HOME: &str = "HOME";
+
+/// The variables that were set, empty ones left out, as the official SDK treats them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment(HashMap<String, String>);
+
+impl Environment {
+    /// What this process was started with.
+    pub(crate) fn of_process() -> Self {
+        Self::from_pairs(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+    }
+
+    /// A made-up environment.
+    pub(crate) fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).filter(|(_, v)| !v.is_empty()).collect())
+    }
+
+    /// The value of a variable that is set and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The value as a path, with a leading `~/` replaced by the home folder.
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(|text| self.expand_home(text))
+    }
+
+    fn expand_home(&self, text: &str) -> PathBuf {
+        match (text.strip_prefix("~/"), self.get(HOME)) {
+            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => PathBuf::from(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_counts_as_unset_and_tilde_is_home() {
+        let env = Environment::from_pairs([(ENTITY, ""), (HOME, "/home/u"), (NETRC, "~/keys")]);
+        assert_eq!(env.get(ENTITY), None);
+        assert_eq!(env.path(NETRC), Some(PathBuf::from("/home/u/keys")));
+    }
+}

@@ -1,0 +1,157 @@
+//! Exit codes, and the hint that goes with an error.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use wandb_pca::analysis::AnalysisError;
+use wandb_pca::app::{AppError, FailureKind, InputError, LockError};
+use wandb_pca::wandb::WandbError;
+
+/// What the process ends with; documented in `--help` and the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Failed.
+    Failure = 1,
+    /// The command was wrong.
+    Usage = 2,
+    /// Something named does not exist.
+    NotFound = 3,
+    /// Authentication or permission.
+    Auth = 4,
+    /// Bytes are not what they should be.
+    Integrity = 5,
+    /// Network or timeout.
+    Network = 6,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Ctrl-C came.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; the same command goes on where this one stopped")]
+pub(crate) struct Interrupted;
+
+/// The command asks for something that does not fit together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// The exit code of an error.
+pub(crate) fn code(error: &anyhow::Error) -> Exit {
+    if error.is::<Interrupted>() {
+        return Exit::Interrupted;
+    }
+    if error.is::<UsageError>() {
+        return Exit::Usage;
+    }
+    let app = error.chain().find_map(|cause| cause.downcast_ref::<AppError>());
+    match app.map(AppError::kind) {
+        Some(FailureKind::Usage) => Exit::Usage,
+        Some(FailureKind::NotFound) => Exit::NotFound,
+        Some(FailureKind::Auth) => Exit::Auth,
+        Some(FailureKind::Integrity) => Exit::Integrity,
+        Some(FailureKind::Network) => Exit::Network,
+        Some(FailureKind::Failure) | None => Exit::Failure,
+    }
+}
+
+/// The error with its causes, one a line, and what to do about it.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  because {cause}");
+    }
+    if let Some(hint) = error.chain().find_map(hint) {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    super::render::printable_lines(&text)
+}
+
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let of_app = cause.downcast_ref::<AppError>().and_then(app_hint);
+    let of_input = || cause.downcast_ref::<InputError>().and_then(input_hint);
+    let of_lock = || cause.downcast_ref::<LockError>().and_then(lock_hint);
+    let of_wandb = || cause.downcast_ref::<WandbError>().and_then(wandb_hint);
+    let of_analysis = || cause.downcast_ref::<AnalysisError>().and_then(analysis_hint);
+    of_app.or_else(of_input).or_else(of_lock).or_else(of_wandb).or_else(of_analysis)
+}
+
+fn app_hint(error: &AppError) -> Option<&'static str> {
+    match error {
+        AppError::Offline { .. } => Some("run it once online, or without WANDB_MODE=offline"),
+        AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
+        AppError::InputChanged { .. } => Some("restore the file, or fit again"),
+        AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),
+        _ => None,
+    }
+}
+
+fn input_hint(error: &InputError) -> Option<&'static str> {
+    match error {
+        InputError::NoSeeds { .. } => Some("add --seeds, such as --seeds 0..9 for zero to nine"),
+        InputError::NoPlaceholder { .. } => Some("write {seed} where the seed stands in the name, in quotes"),
+        InputError::BadSeeds { .. } => Some("write ranges and lists, such as 0..9 (both included) or 0,3,7"),
+        InputError::Neither { .. } => Some("artifact names are entity/project/name:alias; files must exist"),
+        _ => None,
+    }
+}
+
+fn lock_hint(error: &LockError) -> Option<&'static str> {
+    match error {
+        LockError::Drift { .. } => Some("leave out --locked to fit what is there now"),
+        LockError::Missing { .. } => Some("fit once without --locked; that writes the lock"),
+        _ => None,
+    }
+}
+
+fn wandb_hint(error: &WandbError) -> Option<&'static str> {
+    if error.is_denied() {
+        Some("check the key with `wandb-pca whoami`, or store one with `wandb-pca login`; --project logs elsewhere")
+    } else if error.is_not_found() {
+        Some("`wandb-pca artifact ls entity/project` lists what exists there")
+    } else if error.is_network() {
+        Some("check WANDB_BASE_URL and the connection; what was downloaded is kept, so the same command goes on")
+    } else if error.is_integrity() {
+        Some("nothing of it was kept under its name; try again, and tell the owner of the artifact if it stays")
+    } else {
+        None
+    }
+}
+
+fn analysis_hint(error: &AnalysisError) -> Option<&'static str> {
+    match error {
+        AnalysisError::TooFewSeeds { .. } => Some("give at least two seeds; ten are a good start"),
+        AnalysisError::NonFinite { .. } => Some("that training diverged: leave the seed out, or leave the layer out"),
+        AnalysisError::MissingLayer { .. }
+        | AnalysisError::ExtraLayer { .. }
+        | AnalysisError::ShapeMismatch { .. }
+        | AnalysisError::DtypeMismatch { .. } => {
+            Some("all checkpoints must come from the same model; `wandb-pca inspect` shows what each one holds")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_with_cause_and_hint() {
+        let error = anyhow::Error::new(AppError::Input(InputError::BadSeeds { text: "x\u{1b}".to_owned() }));
+        let text = message(&error);
+        assert_eq!(code(&error), Exit::Usage);
+        assert!(text.contains("because `x\u{fffd}` is not a list of seeds\nhint: "), "{text}");
+        assert_eq!(code(&anyhow::Error::new(Interrupted)), Exit::Interrupted);
+        assert_eq!(code(&anyhow::anyhow!("else")), Exit::Failure);
+    }
+}

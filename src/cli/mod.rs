@@ -1,0 +1,13 @@
+//! The command line: what is typed and set, turned into calls of [`wandb_pca::app`], and what comes back, shown.
+
+pub(crate) mod args;
+pub(crate) mod bars;
+pub(crate) mod commands;
+mod demo;
+pub(crate) mod env;
+pub(crate) mod exit;
+pub(crate) mod log;
+mod netrc;
+mod render;
+mod settings;
+mod sources;

@@ -1,0 +1,237 @@
+//! Downloads: one plan over all files of all artifacts, the store asked first, every byte hashed before it gets a name.
+//!
+//! An object that is missing is received by one task under its lock in the store: network on the async threads, file
+//! writes and hashing on a blocking one, joined by a short channel. What arrived stays in the store's partial file, so
+//! that the next attempt, in this process or a later one, goes on there. That is safe because the whole is hashed before
+//! it is used; `If-Range` and `Content-Range` are checked as well, so that a mixture is seen early.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::digest::Digest;
+use crate::store::{Object, Store, StoreError};
+
+use super::super::Client;
+use super::super::error::WandbError;
+use super::super::retry::Budget;
+use super::Artifact;
+use super::filter::Filter;
+use super::manifest::{Entry, Manifest};
+use super::receive::Receiver;
+use super::urls::UrlBook;
+
+/// An artifact of which files are wanted.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The version.
+    pub artifact: Artifact,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Which of its entries.
+    pub filter: Filter,
+}
+
+impl Wanted {
+    /// All files of an artifact.
+    pub fn all(artifact: Artifact, manifest: Manifest) -> Self {
+        Self { artifact, manifest, filter: Filter::all() }
+    }
+}
+
+/// How to download.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct DownloadOptions {
+    /// Leave out references that cannot be fetched, instead of failing.
+    pub allow_missing_references: bool,
+}
+
+impl DownloadOptions {
+    /// Leave out references that cannot be fetched, instead of failing.
+    #[must_use]
+    pub fn with_missing_references_allowed(mut self, allowed: bool) -> Self {
+        self.allow_missing_references = allowed;
+        self
+    }
+}
+
+/// Where the bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// They were in the store already.
+    Store,
+    /// They were downloaded now.
+    Network,
+}
+
+/// The wanted files of one artifact, all in the store.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DownloadedArtifact {
+    /// The version.
+    pub artifact: Artifact,
+    /// Its wanted files, by path.
+    pub files: Vec<DownloadedFile>,
+    /// References left out because they could not be fetched, with the reason.
+    pub missing: Vec<(String, String)>,
+}
+
+/// One verified file.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DownloadedFile {
+    /// Path in the artifact.
+    pub path: String,
+    /// The bytes.
+    pub object: Object,
+    /// Where they came from.
+    pub origin: Origin,
+}
+
+/// One object to have, once, however many entries want it.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// Index of the first artifact that wants it.
+    artifact: usize,
+    pub(super) path: String,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    /// Artifact and path, for messages.
+    pub(super) label: String,
+}
+
+impl Client {
+    /// Brings the wanted files into the store and returns them, in the order of `wanted` and by path.
+    ///
+    /// Nothing is asked of the server for objects that the store has.
+    ///
+    /// # Errors
+    /// The first thing that could not be had; what was received until then stays in the store.
+    pub async fn download(
+        &self,
+        store: &Store,
+        wanted: &[Wanted],
+        options: &DownloadOptions,
+    ) -> Result<Vec<DownloadedArtifact>, WandbError> {
+        let budget = self.budget();
+        let work = self.download_within(&budget, store, (wanted, options));
+        self.transport().within(&budget, "the download", work).await?
+    }
+
+    async fn download_within(
+        &self,
+        budget: &Budget,
+        store: &Store,
+        (wanted, options): (&[Wanted], &DownloadOptions),
+    ) -> Result<Vec<DownloadedArtifact>, WandbError> {
+        let plan = plan(wanted, options)?;
+        let (mut have, missing) = self.split(store, plan.jobs).await?;
+        let books: Vec<UrlBook<'_>> = wanted
+            .iter()
+            .enumerate()
+            .map(|(index, wanted)| {
+                let queue = missing.iter().filter(|job| job.artifact == index).map(|job| job.path.clone()).collect();
+                UrlBook::new(self, &wanted.artifact, queue)
+            })
+            .collect();
+        let fetched: Vec<_> =
+            stream::iter(missing.iter().filter_map(|job| books.get(job.artifact).map(|book| (job, book))))
+                .map(|(job, book)| async move {
+                    let receiver = Receiver { client: self, budget, store, book, job };
+                    Ok::<_, WandbError>(((job.digest, job.size), receiver.fetch().await?))
+                })
+                .buffer_unordered(self.concurrency())
+                .try_collect()
+                .await?;
+        have.extend(fetched);
+        Ok(assemble(wanted, &have, plan.left_out))
+    }
+
+    /// What the store has, and the jobs that remain.
+    async fn split(&self, store: &Store, jobs: Vec<Job>) -> Result<(Have, Vec<Job>), WandbError> {
+        let store = store.clone();
+        blocking("looking into the store", move || {
+            let (mut have, mut missing) = (HashMap::new(), Vec::new());
+            for job in jobs {
+                let failed = |source: StoreError| WandbError::Store { what: job.label.clone(), source };
+                match store.find(&job.digest, job.size).map_err(failed)? {
+                    Some(object) => {
+                        have.insert((job.digest, job.size), (object, Origin::Store));
+                    }
+                    None => missing.push(job),
+                }
+            }
+            Ok((have, missing))
+        })
+        .await?
+    }
+}
+
+type Have = HashMap<(Digest, u64), (Object, Origin)>;
+
+struct Plan {
+    jobs: Vec<Job>,
+    /// For each artifact, references that are left out.
+    left_out: Vec<Vec<(String, String)>>,
+}
+
+/// Every wanted object once, largest first, so that the longest transfer does not start last.
+fn plan(wanted: &[Wanted], options: &DownloadOptions) -> Result<Plan, WandbError> {
+    let mut jobs: BTreeMap<(Digest, u64), Job> = BTreeMap::new();
+    let mut left_out = vec![Vec::new(); wanted.len()];
+    for ((index, wanted), left_out) in wanted.iter().enumerate().zip(&mut left_out) {
+        let artifact = wanted.artifact.name().to_string();
+        for (path, entry) in entries(wanted) {
+            if let Some(uri) = &entry.reference {
+                let reason = "references of this kind are not fetched".to_owned();
+                if !options.allow_missing_references {
+                    let (path, uri) = (path.clone(), uri.clone());
+                    return Err(WandbError::Reference { artifact, path, uri, reason });
+                }
+                left_out.push((path.clone(), reason));
+                continue;
+            }
+            let unverifiable =
+                |reason| WandbError::Unverifiable { artifact: artifact.clone(), path: path.clone(), reason };
+            let digest = entry.file_digest().map_err(unverifiable)?;
+            let job = || Job {
+                artifact: index,
+                path: path.clone(),
+                digest,
+                size: entry.size,
+                label: format!("{artifact}/{path}"),
+            };
+            jobs.entry((digest, entry.size)).or_insert_with(job);
+        }
+    }
+    let mut jobs: Vec<Job> = jobs.into_values().collect();
+    jobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| (a.artifact, &a.path).cmp(&(b.artifact, &b.path))));
+    Ok(Plan { jobs, left_out })
+}
+
+fn entries(wanted: &Wanted) -> impl Iterator<Item = (&String, &Entry)> {
+    wanted.manifest.entries.iter().filter(|(path, _)| wanted.filter.wants(path))
+}
+
+fn assemble(wanted: &[Wanted], have: &Have, left_out: Vec<Vec<(String, String)>>) -> Vec<DownloadedArtifact> {
+    let file = |(path, entry): (&String, &Entry)| {
+        let digest = entry.file_digest().ok().filter(|_| entry.reference.is_none())?;
+        let (object, origin) = have.get(&(digest, entry.size))?;
+        Some(DownloadedFile { path: path.clone(), object: object.clone(), origin: *origin })
+    };
+    let whole = |(wanted, missing): (&Wanted, Vec<(String, String)>)| DownloadedArtifact {
+        artifact: wanted.artifact.clone(),
+        files: entries(wanted).filter_map(file).collect(),
+        missing,
+    };
+    wanted.iter().zip(left_out).map(whole).collect()
+}
+
+/// Runs file work off the async threads.
+pub(in super::super) async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, WandbError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| WandbError::Interrupted { what: what.to_owned() })
+}

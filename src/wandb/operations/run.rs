@@ -1,0 +1,91 @@
+//! Operations on runs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::wandb::retry::Traffic;
+
+use super::{ProjectNode, operation};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct UpsertBucket {
+    pub(crate) input: UpsertBucketInput,
+}
+operation!(UpsertBucket, "UpsertBucket", "upsert_bucket.graphql", UpsertBucketData, Traffic::Upsert);
+
+/// What is not set stays as it is on the server.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UpsertBucketInput {
+    pub(crate) name: String,
+    pub(crate) model_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) entity_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) notes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job_program: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sweep: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tags: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UpsertBucketData {
+    pub(crate) upsert_bucket: Option<UpsertBucketPayload>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct UpsertBucketPayload {
+    pub(crate) bucket: Option<Bucket>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Bucket {
+    pub(crate) name: String,
+    pub(crate) display_name: Option<String>,
+    pub(crate) project: Option<ProjectNode>,
+    pub(crate) history_line_count: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct CreateRunFiles<'a> {
+    pub(crate) entity: &'a str,
+    pub(crate) project: &'a str,
+    pub(crate) run: &'a str,
+    pub(crate) files: Vec<&'a str>,
+}
+operation!(CreateRunFiles<'_>, "CreateRunFiles", "create_run_files.graphql", CreateRunFilesData);
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateRunFilesData {
+    pub(crate) create_run_files: Option<CreateRunFilesPayload>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateRunFilesPayload {
+    #[serde(default)]
+    pub(crate) upload_headers: Vec<String>,
+    pub(crate) files: Vec<RunFileNode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunFileNode {
+    pub(crate) name: String,
+    pub(crate) upload_url: Option<String>,
+}

@@ -1,0 +1,549 @@
+//! The only owner of the HTTP library: who gets the key, what a redirect may carry, how long silence may last, and the
+//! loop that tries again. Network I/O.
+//!
+//! The key goes only to addresses under the base URL's scheme, host, port and path, and only when the caller asks for it;
+//! redirects are followed by hand, without the key and, to another host, without extra headers. Objects are asked for
+//! without compression.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::progress::Progress;
+use crate::redact::SafeUrl;
+
+use super::error::WandbError;
+use super::options::ClientOptions;
+use super::retry::{Budget, Traffic, Verdict, judge, retry_after};
+
+/// Answers of the API are small; more than this is a mistake or an attack.
+const ANSWER_LIMIT: usize = 256 << 20;
+const REDIRECT_LIMIT: usize = 5;
+
+/// HTTP with this project's rules.
+pub(super) struct Transport {
+    http: reqwest::Client,
+    base: Url,
+    authorization: Option<HeaderValue>,
+    extra: HeaderMap,
+    idle: Duration,
+    pub(super) progress: Progress,
+    /// One permit a transfer of a file.
+    pub(super) transfers: Arc<Semaphore>,
+}
+
+/// One attempt at something, failed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The server answered with this status.
+    Status { status: u16, retry_after: Option<Duration>, message: String },
+    /// No answer, or a broken one.
+    Broken(reqwest::Error),
+    /// Nothing for too long.
+    Idle(Duration),
+    /// An answer that is against the protocol.
+    Malformed(String),
+    /// Something that trying again does not change.
+    Final(WandbError),
+}
+
+/// What an attempt was for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Errand<'a> {
+    pub(super) traffic: Traffic,
+    /// In words, for messages.
+    pub(super) what: &'a str,
+}
+
+/// A request for (part of) an object.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Want<'a> {
+    /// First byte wanted.
+    pub(super) from: u64,
+    /// Byte behind the last wanted; none means to the end.
+    pub(super) until: Option<u64>,
+    /// Only when it is still this version of the object.
+    pub(super) if_range: Option<&'a str>,
+    /// Send the key: for routes of the API itself.
+    pub(super) with_key: bool,
+}
+
+impl Transport {
+    pub(super) fn new(options: &ClientOptions) -> Result<Self, WandbError> {
+        let refuse = |option, reason: String| WandbError::Option { option, reason };
+        let base = Url::parse(options.base_url.trim_end_matches('/'))
+            .map_err(|error| refuse("base_url", format!("`{}`: {error}", options.base_url)))?;
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+            return Err(refuse("base_url", format!("`{}` is no http or https address", SafeUrl::from(base))));
+        }
+        let authorization = options.api_key.as_ref().map(|key| basic(key.expose())).transpose()?;
+        let mut extra = HeaderMap::new();
+        for (name, value) in &options.extra_headers {
+            let name = HeaderName::try_from(name).map_err(|_| refuse("extra_headers", format!("name `{name}`")))?;
+            let value = HeaderValue::try_from(value).map_err(|_| refuse("extra_headers", format!("value of `{name}`")));
+            extra.append(name, value?);
+        }
+        let transfers = Arc::new(Semaphore::new(options.concurrency.max(1)));
+        let (idle, progress) = (options.idle_timeout, options.progress.clone());
+        Ok(Self { http: build(options)?, base, authorization, extra, idle, progress, transfers })
+    }
+
+    /// The server, for messages.
+    pub(super) fn host(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The address of a route of the API, given as path segments.
+    pub(super) fn route(&self, segments: &[&str]) -> Result<SafeUrl, WandbError> {
+        let mut url = self.base.clone();
+        let refused = |()| WandbError::Option { option: "base_url", reason: "it cannot carry a path".to_owned() };
+        url.path_segments_mut().map_err(refused)?.pop_if_empty().extend(segments);
+        Ok(url.into())
+    }
+
+    /// Resolves an address that the server gave: absolute, or relative to the base.
+    pub(super) fn resolve(&self, text: &str, what: &str) -> Result<SafeUrl, WandbError> {
+        let malformed = |reason: String| WandbError::Malformed { what: what.to_owned(), reason };
+        let url = match Url::parse(text) {
+            Err(url::ParseError::RelativeUrlWithoutBase) => self.base.join(text),
+            parsed => parsed,
+        };
+        let url = url.map_err(|error| malformed(format!("an address in it: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(malformed(format!("an address with scheme `{}`", url.scheme())));
+        }
+        Ok(url.into())
+    }
+
+    /// Whether the key may go to `url`.
+    fn owns(&self, url: &Url) -> bool {
+        let prefix = self.base.path().trim_end_matches('/');
+        let below = url.path().strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        same_origin(&self.base, url) && below
+    }
+
+    /// Sends JSON with the key and returns the whole answer; one attempt.
+    pub(super) async fn post_json(&self, url: &SafeUrl, body: Bytes) -> Result<Bytes, Trouble> {
+        let mut headers = self.headers(url.expose(), true, true);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = self.http.request(Method::POST, url.expose().clone()).headers(headers).body(body);
+        let response = self.idle(request.send()).await?;
+        let response = self.accept(Traffic::Api, response).await?;
+        self.read_all(response, ANSWER_LIMIT).await
+    }
+
+    /// Asks for an object; one attempt, redirects included. The answer has an accepted status.
+    pub(super) async fn get(&self, url: &SafeUrl, want: Want<'_>) -> Result<reqwest::Response, Trouble> {
+        let origin = url.expose().clone();
+        let mut url = origin.clone();
+        for hop in 0..=REDIRECT_LIMIT {
+            let mut headers = self.headers(&url, want.with_key && hop == 0, same_origin(&origin, &url));
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            if want.from > 0 || want.until.is_some() {
+                let until = want.until.map(|until| until.saturating_sub(1).to_string()).unwrap_or_default();
+                insert(&mut headers, header::RANGE, &format!("bytes={}-{until}", want.from))?;
+                if let Some(version) = want.if_range {
+                    insert(&mut headers, header::IF_RANGE, version)?;
+                }
+            }
+            let request = self.http.request(Method::GET, url.clone()).headers(headers);
+            let response = self.idle(request.send()).await?;
+            if !is_redirect(response.status()) {
+                return self.accept(Traffic::Object, response).await;
+            }
+            url = redirect_target(&url, response.headers())?;
+        }
+        Err(Trouble::Malformed(format!("more than {REDIRECT_LIMIT} redirects")))
+    }
+
+    /// Sends an object to a signed address; one attempt. `moved` counts bytes taken from the body: while it grows, the
+    /// transfer is alive.
+    pub(super) async fn put(&self, put: Put<'_>) -> Result<HeaderMap, Trouble> {
+        let url = put.url.expose();
+        let mut headers = self.headers(url, put.with_key, true);
+        headers.extend(put.headers.clone());
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(put.length));
+        let request = self.http.request(Method::PUT, url.clone()).headers(headers).body(put.body);
+        let sent = tokio::select! {
+            sent = request.send() => sent.map_err(broken),
+            () = self.stalled(&put.moved) => Err(Trouble::Idle(self.idle)),
+        };
+        let response = self.accept(Traffic::Object, sent?).await?;
+        Ok(response.headers().clone())
+    }
+
+    /// The next bytes of an answer, or none at its end.
+    pub(super) async fn chunk(&self, response: &mut reqwest::Response) -> Result<Option<Bytes>, Trouble> {
+        self.idle(response.chunk()).await
+    }
+
+    /// The rest of an answer, up to `limit` bytes.
+    pub(super) async fn read_all(&self, mut response: reqwest::Response, limit: usize) -> Result<Bytes, Trouble> {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.chunk(&mut response).await? {
+            if all.len() + chunk.len() > limit {
+                return Err(Trouble::Malformed(format!("more than {limit} bytes")));
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
+    }
+
+    /// Tries until it works, the budget ends or trying again is no use.
+    pub(super) async fn persist<T, A: Future<Output = Result<T, Trouble>>>(
+        &self,
+        budget: &Budget,
+        errand: Errand<'_>,
+        mut once: impl FnMut() -> A,
+    ) -> Result<T, WandbError> {
+        let mut attempt = 0;
+        loop {
+            match self.within(budget, errand.what, once()).await? {
+                Ok(value) => {
+                    budget.earn();
+                    return Ok(value);
+                }
+                Err(trouble) => self.pause(budget, errand, (trouble, attempt)).await?,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Waits before the next attempt, or says why there is none.
+    pub(super) async fn pause(
+        &self,
+        budget: &Budget,
+        errand: Errand<'_>,
+        (trouble, attempt): (Trouble, u32),
+    ) -> Result<(), WandbError> {
+        let wait = match trouble.verdict(errand.traffic) {
+            Verdict::Retry => budget.spend(attempt, trouble.retry_after()),
+            Verdict::Accept | Verdict::Fail => None,
+        };
+        let Some(wait) = wait else { return Err(trouble.into_error(errand.what, &self.host())) };
+        let why = trouble.describe();
+        self.progress.note(&format!("{}: {why}; trying again in {:.1} s", errand.what, wait.as_secs_f64()));
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// Bounds anything by the operation's deadline.
+    pub(super) async fn within<T>(
+        &self,
+        budget: &Budget,
+        what: &str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, WandbError> {
+        let Some((deadline, seconds)) = budget.deadline else { return Ok(work.await) };
+        let late = |_| WandbError::Timeout { what: what.to_owned(), seconds };
+        tokio::time::timeout_at(deadline, work).await.map_err(late)
+    }
+
+    fn headers(&self, url: &Url, with_key: bool, with_extra: bool) -> HeaderMap {
+        let mut headers = if with_extra { self.extra.clone() } else { HeaderMap::new() };
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| with_key && self.owns(url)) {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        headers
+    }
+
+    async fn idle<T>(&self, work: impl Future<Output = reqwest::Result<T>>) -> Result<T, Trouble> {
+        match tokio::time::timeout(self.idle, work).await {
+            Ok(result) => result.map_err(broken),
+            Err(_) => Err(Trouble::Idle(self.idle)),
+        }
+    }
+
+    /// Ends when `moved` did not grow for the idle timeout.
+    async fn stalled(&self, moved: &AtomicU64) {
+        let mut seen = moved.load(Ordering::Relaxed);
+        loop {
+            tokio::time::sleep(self.idle).await;
+            let now = moved.load(Ordering::Relaxed);
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+
+    async fn accept(&self, traffic: Traffic, response: reqwest::Response) -> Result<reqwest::Response, Trouble> {
+        let status = response.status().as_u16();
+        if judge(traffic, status) == Verdict::Accept {
+            return Ok(response);
+        }
+        let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = after.and_then(|text| retry_after(text, SystemTime::now()));
+        // A body that cannot be read leaves the status to speak for itself.
+        let body = self.read_all(response, 64 << 10).await.unwrap_or_default();
+        Err(Trouble::Status { status, retry_after, message: message_of(&body, status) })
+    }
+}
+
+/// What [`Transport::put`] sends.
+pub(super) struct Put<'a> {
+    pub(super) url: &'a SafeUrl,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: reqwest::Body,
+    pub(super) length: u64,
+    pub(super) moved: Arc<AtomicU64>,
+    pub(super) with_key: bool,
+}
+
+impl Trouble {
+    fn verdict(&self, traffic: Traffic) -> Verdict {
+        match self {
+            Self::Status { status, .. } => judge(traffic, *status),
+            Self::Broken(error) if error.is_builder() || is_certificate(error) => Verdict::Fail,
+            Self::Broken(_) | Self::Idle(_) => Verdict::Retry,
+            Self::Malformed(_) | Self::Final(_) => Verdict::Fail,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// In a few words, for a note on a retry.
+    fn describe(&self) -> String {
+        match self {
+            Self::Status { status, message, .. } => format!("status {status} ({message})"),
+            Self::Broken(error) => root_cause(error),
+            Self::Idle(limit) => format!("nothing came for {} s", limit.as_secs_f64()),
+            Self::Malformed(reason) => reason.clone(),
+            Self::Final(error) => error.to_string(),
+        }
+    }
+
+    pub(super) fn into_error(self, what: &str, host: &str) -> WandbError {
+        let what_owned = || what.to_owned();
+        match self {
+            Self::Status { status, message, .. } => WandbError::from_status(status, what, host, message),
+            Self::Broken(source) if source.is_timeout() => WandbError::Timeout { what: what_owned(), seconds: 0 },
+            Self::Broken(source) => WandbError::Network { what: format!("{what} at {host}"), source },
+            Self::Idle(limit) => WandbError::Timeout { what: what_owned(), seconds: limit.as_secs() },
+            Self::Malformed(reason) => WandbError::Malformed { what: what_owned(), reason },
+            Self::Final(error) => error,
+        }
+    }
+}
+
+impl From<WandbError> for Trouble {
+    fn from(error: WandbError) -> Self {
+        Self::Final(error)
+    }
+}
+
+fn build(options: &ClientOptions) -> Result<reqwest::Client, WandbError> {
+    let refuse =
+        |option: &'static str| move |error: reqwest::Error| WandbError::Option { option, reason: root_cause(&error) };
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(options.connect_timeout)
+        .user_agent(&options.user_agent)
+        .referer(false)
+        .no_proxy();
+    let without = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+    if let Some(proxy) = &options.http_proxy {
+        builder = builder.proxy(reqwest::Proxy::http(proxy).map_err(refuse("http_proxy"))?.no_proxy(without.clone()));
+    }
+    if let Some(proxy) = &options.https_proxy {
+        builder = builder.proxy(reqwest::Proxy::https(proxy).map_err(refuse("https_proxy"))?.no_proxy(without));
+    }
+    if let Some(pem) = &options.root_certificates {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(refuse("root_certificates"))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(refuse("user_agent, proxies or root_certificates"))
+}
+
+fn basic(key: &str) -> Result<HeaderValue, WandbError> {
+    let text = format!("Basic {}", STANDARD.encode(format!("api:{key}")));
+    let refused = |_| WandbError::Option { option: "api_key", reason: "it does not fit a header".to_owned() };
+    let mut value = HeaderValue::try_from(text).map_err(refused)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), Trouble> {
+    let value = HeaderValue::try_from(value).map_err(|_| Trouble::Malformed(format!("a value for {name}")))?;
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// The headers that the server wants on an upload, each `Name:Value`; items without a colon say nothing.
+pub(super) fn upload_headers(items: &[String], what: &str) -> Result<HeaderMap, WandbError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in items.iter().filter_map(|item| item.split_once(':')) {
+        let malformed = || WandbError::Malformed { what: what.to_owned(), reason: format!("upload header `{name}`") };
+        let name = HeaderName::try_from(name.trim()).map_err(|_| malformed())?;
+        headers.insert(name, HeaderValue::try_from(value.trim()).map_err(|_| malformed())?);
+    }
+    Ok(headers)
+}
+
+fn broken(error: reqwest::Error) -> Trouble {
+    // The address may be signed.
+    Trouble::Broken(error.without_url())
+}
+
+fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Trouble> {
+    let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let target = location.and_then(|location| from.join(location).ok());
+    match target {
+        Some(url) if url.scheme() == from.scheme() || url.scheme() == "https" => Ok(url),
+        _ => Err(Trouble::Malformed("a redirect without a usable target".to_owned())),
+    }
+}
+
+/// A TLS certificate that is refused stays refused.
+fn is_certificate(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("invalid peer certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// The words of the server in any of the forms that W&B uses.
+fn message_of(body: &[u8], status: u16) -> String {
+    #[derive(Deserialize)]
+    struct Item {
+        message: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum One {
+        Text(String),
+        Item(Item),
+    }
+    #[derive(Deserialize)]
+    struct Form {
+        #[serde(default)]
+        errors: Vec<One>,
+        error: Option<One>,
+    }
+    let text = |one: One| match one {
+        One::Text(text) | One::Item(Item { message: text }) => text,
+    };
+    if let Ok(form) = serde_json::from_slice::<Form>(body) {
+        let messages: Vec<String> = form.errors.into_iter().chain(form.error).map(text).collect();
+        if !messages.is_empty() {
+            return messages.join("; ");
+        }
+    }
+    let plain = String::from_utf8_lossy(body);
+    let plain = plain.trim();
+    match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
+        Some(reason) if plain.is_empty() => reason.to_owned(),
+        _ => plain.chars().take(300).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::ApiKey;
+
+    fn transport(base: &str) -> Transport {
+        let key = ApiKey::parse(&"k".repeat(40)).unwrap();
+        Transport::new(&ClientOptions::new(base).with_api_key(Some(key))).unwrap()
+    }
+
+    #[test]
+    fn the_key_stays_under_the_base_url() {
+        let transport = transport("https://host:8443/wandb/");
+        let gets_key =
+            |url: &str| transport.headers(&Url::parse(url).unwrap(), true, true).contains_key("authorization");
+        assert!(gets_key("https://host:8443/wandb/graphql"));
+        assert!(gets_key("https://host:8443/wandb"));
+        for url in [
+            "http://host:8443/wandb/graphql",
+            "https://host/wandb/graphql",
+            "https://host:8443/wandbish/graphql",
+            "https://host:8443/other",
+            "https://host.evil:8443/wandb/graphql",
+        ] {
+            assert!(!gets_key(url), "{url}");
+        }
+        assert!(
+            !transport
+                .headers(&Url::parse("https://host:8443/wandb/x").unwrap(), false, true)
+                .contains_key("authorization")
+        );
+    }
+
+    #[test]
+    fn the_official_vector_of_basic_authorization() {
+        let value = basic(&"0123456789".repeat(4)).unwrap();
+        let expected = "Basic YXBpOjAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODk=";
+        assert_eq!(value.to_str().unwrap(), expected);
+        assert!(value.is_sensitive());
+    }
+
+    #[test]
+    fn routes_escape_their_segments() {
+        let transport = transport("http://127.0.0.1:8080/api");
+        let route = transport.route(&["files", "a b", "c/d", "file_stream"]).unwrap();
+        assert_eq!(route.expose().as_str(), "http://127.0.0.1:8080/api/files/a%20b/c%2Fd/file_stream");
+        assert_eq!(
+            transport.resolve("/storage/x?sig=1", "x").unwrap().expose().as_str(),
+            "http://127.0.0.1:8080/storage/x?sig=1"
+        );
+        assert!(transport.resolve("file:///etc/passwd", "x").is_err());
+    }
+
+    #[test]
+    fn messages_come_in_every_form() {
+        for (body, message) in [
+            (r#"{"errors":[{"message":"a"},{"message":"b"}],"data":null}"#, "a; b"),
+            (r#"{"error":"gone"}"#, "gone"),
+            (r#"{"error":{"message":"no"}}"#, "no"),
+            ("<html>", "<html>"),
+            ("", "Forbidden"),
+        ] {
+            assert_eq!(message_of(body.as_bytes(), 403), message);
+        }
+    }
+
+    #[test]
+    fn nonsense_options_are_refused() {
+        for base in ["", "host", "ftp://host", "file:///x"] {
+            assert!(matches!(Transport::new(&ClientOptions::new(base)), Err(WandbError::Option { .. })), "{base}");
+        }
+        let headers = vec![("bad name".to_owned(), "x".to_owned())];
+        assert!(Transport::new(&ClientOptions::new("http://h").with_extra_headers(headers)).is_err());
+    }
+}
