@@ -13,7 +13,22 @@ const PRIMITIVES: [&str; 6] = ["digest", "progress", "redact", "store", "table",
 /// Room → rooms it may use besides itself.
 fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
     BTreeMap::from([
-        ("app", vec!["analysis", "checkpoint", "report", "server", "wandb", "digest", "progress", "redact", "store", "table", "tensor"]),
+        (
+            "app",
+            vec![
+                "analysis",
+                "checkpoint",
+                "report",
+                "server",
+                "wandb",
+                "digest",
+                "progress",
+                "redact",
+                "store",
+                "table",
+                "tensor",
+            ],
+        ),
         ("wandb", vec!["digest", "progress", "redact", "store", "table"]),
         ("checkpoint", vec!["tensor"]),
         ("analysis", vec!["tensor", "progress"]),

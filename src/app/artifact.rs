@@ -56,9 +56,10 @@ pub async fn get(session: &Session, names: &[ArtifactName], to: &Destination) ->
         let folder = match to {
             Destination::Store => None,
             Destination::Folder(folder) => Some(folder.clone()),
-            Destination::Default => {
-                Some(PathBuf::from("artifacts").join(format!("{}:{}", download.artifact.collection, download.artifact.version)))
-            }
+            Destination::Default => Some(
+                PathBuf::from("artifacts")
+                    .join(format!("{}:{}", download.artifact.collection, download.artifact.version)),
+            ),
         };
         got.push(run_blocking("placing files", move || place(download, folder)).await?);
     }
@@ -69,8 +70,7 @@ fn place(download: crate::wandb::DownloadedArtifact, folder: Option<PathBuf>) ->
     let name = download.artifact.name().to_string();
     if let Some(folder) = &folder {
         let files: Vec<_> = download.files.iter().map(|file| (file.path.as_str(), &file.object)).collect();
-        export(&name, &files, folder, LinkMode::Copy)
-            .map_err(AppError::wandb(format!("place the files of {name}")))?;
+        export(&name, &files, folder, LinkMode::Copy).map_err(AppError::wandb(format!("place the files of {name}")))?;
     }
     let files = download.files.into_iter().map(|file| {
         let place = folder.as_ref().map_or_else(|| file.object.path.clone(), |folder| folder.join(&file.path));
@@ -130,7 +130,8 @@ async fn upload(client: &Client, name: &QualifiedName, draft: &ArtifactDraft) ->
     let run = client.start_run(run).await.map_err(AppError::wandb(format!("start a run in {}", name.project)))?;
     let action = format!("upload {}/{}/{}", name.entity, name.project, name.collection);
     let logged = run.log_artifact(draft).await.map_err(AppError::wandb(action));
-    let finished = run.finish(i32::from(logged.is_err())).await.map_err(AppError::wandb("finish the run of the upload"));
+    let finished =
+        run.finish(i32::from(logged.is_err())).await.map_err(AppError::wandb("finish the run of the upload"));
     let artifact = logged?;
     finished?;
     Ok(artifact)

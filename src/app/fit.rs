@@ -174,7 +174,10 @@ pub(super) fn task_vectors<'a>(
     layer: &Layer,
 ) -> Result<TaskVectors<'a>, Trouble> {
     let view = |(checkpoint, pulled): (&'a Checkpoint, &Pulled)| {
-        checkpoint.tensor(&layer.name).map_err(AppError::checkpoint("read", &pulled.record.input)).map_err(Trouble::Read)
+        checkpoint
+            .tensor(&layer.name)
+            .map_err(AppError::checkpoint("read", &pulled.record.input))
+            .map_err(Trouble::Read)
     };
     let mut views = checkpoints.iter().zip(pulled).map(view).collect::<Result<Vec<_>, _>>()?.into_iter();
     let Some(pretrained) = views.next() else { return Err(Trouble::Read(AppError::Worker { what: "the fit" })) };
@@ -221,12 +224,7 @@ fn checkpoint_of(error: &AnalysisError) -> Option<Which> {
     }
 }
 
-fn record(
-    options: &FitOptions,
-    pulled: &[Pulled],
-    layers: &Layers,
-    fits: &[LayerFit],
-) -> Result<FitRecord, AppError> {
+fn record(options: &FitOptions, pulled: &[Pulled], layers: &Layers, fits: &[LayerFit]) -> Result<FitRecord, AppError> {
     let (model, dataset) = options.names();
     let mut inputs = pulled.iter().map(|pulled| pulled.record.clone());
     let pretrained = inputs.next().ok_or(AppError::Worker { what: "the fit" })?;

@@ -93,7 +93,8 @@ impl Fit {
         let schema = [("schema", FIT_SCHEMA)];
         for (name, table) in [(LAYERS_FILE, self.layer_table()?), (COMPONENTS_FILE, self.component_table()?)] {
             let path = folder.join(name);
-            let bytes = parquet::write(&table, &schema).map_err(|source| AppError::Report { path: path.clone(), source })?;
+            let bytes =
+                parquet::write(&table, &schema).map_err(|source| AppError::Report { path: path.clone(), source })?;
             write_durable(&path, &bytes).map_err(AppError::file("write", &path))?;
         }
         self.write_gram(&folder.join(GRAM_FILE))?;
@@ -145,8 +146,8 @@ impl Fit {
             return Err(not_a_fit(&path, format!("it has the shape {}, not {FIT_SCHEMA}", record.schema)));
         }
         let path = folder.join(GRAM_FILE);
-        let grams = Checkpoint::open(&path, &OpenOptions::default())
-            .map_err(AppError::checkpoint("open", path.display()))?;
+        let grams =
+            Checkpoint::open(&path, &OpenOptions::default()).map_err(AppError::checkpoint("open", path.display()))?;
         let layers = record.layers.iter().map(|layer| {
             let dtype = Dtype::from_name(&layer.dtype);
             let dtype = dtype.ok_or_else(|| not_a_fit(folder, format!("`{}` is no dtype", layer.dtype)))?;

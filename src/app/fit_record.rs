@@ -109,7 +109,7 @@ pub struct SkippedTensor {
 
 /// Model and dataset as the names of the checkpoints tell them: `ViT-B-16_pt` and `ViT-B-16_CIFAR100_{seed}` are model
 /// `ViT-B-16` and dataset `CIFAR100`.
-pub fn names_from_inputs(pretrained: &str, finetuned: &str) -> (String, Option<String>) {
+pub(super) fn names_from_inputs(pretrained: &str, finetuned: &str) -> (String, Option<String>) {
     let pretrained = stem(pretrained);
     let suffixes = ["_pt", "-pt", "_pretrained", "-pretrained", "_base", "-base"];
     let model = suffixes.iter().find_map(|suffix| pretrained.strip_suffix(suffix)).unwrap_or(&pretrained).to_owned();
@@ -148,7 +148,10 @@ mod tests {
             (model, dataset.unwrap_or_default())
         };
         let expect = |model: &str, dataset: &str| (model.to_owned(), dataset.to_owned());
-        assert_eq!(names("e/p/ViT-B-16_pt:latest", "e/p/ViT-B-16_CIFAR100_{seed}:latest"), expect("ViT-B-16", "CIFAR100"));
+        assert_eq!(
+            names("e/p/ViT-B-16_pt:latest", "e/p/ViT-B-16_CIFAR100_{seed}:latest"),
+            expect("ViT-B-16", "CIFAR100")
+        );
         assert_eq!(names("runs/pt/trained.ckpt", "runs/DTD_{seed}/trained.ckpt"), expect("pt", "DTD"));
         assert_eq!(names("base.safetensors", "tuned_{seed}.safetensors"), expect("base", "tuned"));
         assert_eq!(names("m_pt.ckpt", "m_{seed}.ckpt"), expect("m", ""));

@@ -7,7 +7,7 @@ use crate::table::{Cell, ColumnKind, Table, TableError};
 ///
 /// # Errors
 /// Never for layers that were fitted; a [`TableError`] would be a mistake in this file.
-pub fn layers(fits: &[LayerFit]) -> Result<Table, TableError> {
+pub(super) fn layers(fits: &[LayerFit]) -> Result<Table, TableError> {
     use ColumnKind::{Boolean, Integer, Number, Text};
     let mut table = Table::new([
         ("layer", Text),
@@ -62,7 +62,7 @@ pub fn layers(fits: &[LayerFit]) -> Result<Table, TableError> {
 ///
 /// # Errors
 /// As [`layers`].
-pub fn components(fits: &[LayerFit]) -> Result<Table, TableError> {
+pub(super) fn components(fits: &[LayerFit]) -> Result<Table, TableError> {
     use ColumnKind::{Integer, Number, Text};
     let mut table = Table::new([
         ("layer", Text),
@@ -90,12 +90,12 @@ pub fn components(fits: &[LayerFit]) -> Result<Table, TableError> {
 }
 
 /// Which block a layer belongs to: the first number among the parts of its name.
-pub fn depth(layer: &str) -> Option<u64> {
+pub(super) fn depth(layer: &str) -> Option<u64> {
     layer.split('.').find_map(|part| part.parse().ok())
 }
 
 /// What kind of weight a layer is: its name behind the block's number, or the whole name where there is none.
-pub fn module(layer: &str) -> &str {
+pub(super) fn module(layer: &str) -> &str {
     let mut rest = layer;
     while let Some((part, behind)) = rest.split_once('.') {
         if part.parse::<u64>().is_ok() {
@@ -136,7 +136,10 @@ mod tests {
     fn names_tell_depth_and_module() {
         let name = "model.visual.transformer.resblocks.11.mlp.c_fc.weight";
         assert_eq!((depth(name), module(name)), (Some(11), "mlp.c_fc.weight"));
-        assert_eq!((depth("model.visual.conv1.weight"), module("model.visual.conv1.weight")), (None, "model.visual.conv1.weight"));
+        assert_eq!(
+            (depth("model.visual.conv1.weight"), module("model.visual.conv1.weight")),
+            (None, "model.visual.conv1.weight")
+        );
         assert_eq!(shape_text(&[]), "scalar");
         assert_eq!(shape_text(&[2, 3]), "2×3");
     }

@@ -146,11 +146,7 @@ fn inferred_home(fit: &Fit) -> Option<(String, String)> {
 }
 
 /// Ends the run as its work ended.
-async fn finish(
-    session: &Session,
-    run: Run,
-    outcome: Result<Vec<String>, WandbError>,
-) -> Result<Logged, AppError> {
+async fn finish(session: &Session, run: Run, outcome: Result<Vec<String>, WandbError>) -> Result<Logged, AppError> {
     let path = run.path();
     let url = format!("{}/{}/{}/runs/{}", session.app_url, run.entity(), run.project(), run.id());
     match outcome {
@@ -209,7 +205,8 @@ fn collection_name(fit: &Fit, suffix: &str) -> String {
 fn config(fit: &Fit) -> Map<String, Value> {
     let record = &fit.record;
     let version = |input: &super::fit_record::InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
-    let seeds: Vec<Value> = record.finetuned.iter().map(|input| input.seed.map_or_else(|| version(input), Value::from)).collect();
+    let seeds: Vec<Value> =
+        record.finetuned.iter().map(|input| input.seed.map_or_else(|| version(input), Value::from)).collect();
     object(json!({
         "model": record.model,
         "dataset": record.dataset,

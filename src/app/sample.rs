@@ -209,7 +209,8 @@ fn draw_all(
     let count = if options.draw == Draw::Mean { options.count.min(1) } else { options.count };
     (0..count)
         .map(|number| {
-            let model = Model { fit, pretrained, vectors: &vectors, recipe: options.draw.recipe(options.random_seed, number) };
+            let model =
+                Model { fit, pretrained, vectors: &vectors, recipe: options.draw.recipe(options.random_seed, number) };
             model.write(options, number, progress)
         })
         .collect()
@@ -251,7 +252,8 @@ impl Model<'_, '_> {
             recipe: recipe_metadata(self.fit, options, number),
         };
         let path = folder.join("sample.json");
-        let json = serde_json::to_vec_pretty(&sampled).map_err(|error| AppError::file("describe", &path)(error.into()))?;
+        let json =
+            serde_json::to_vec_pretty(&sampled).map_err(|error| AppError::file("describe", &path)(error.into()))?;
         write_durable(&path, &json).map_err(AppError::file("write", &path))?;
         Ok(sampled)
     }

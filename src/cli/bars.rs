@@ -90,7 +90,9 @@ impl Watch for Bars {
 fn style(stage: Stage, bounded: bool) -> ProgressStyle {
     let template = match (stage, bounded) {
         (Stage::Resolve, _) | (_, false) => "{prefix:>8} {spinner} {msg}",
-        _ => "{prefix:>8} [{bar:24}] {binary_bytes:>10}/{binary_total_bytes:10} {binary_bytes_per_sec:>11} {eta:>4} {msg}",
+        _ => {
+            "{prefix:>8} [{bar:24}] {binary_bytes:>10}/{binary_total_bytes:10} {binary_bytes_per_sec:>11} {eta:>4} {msg}"
+        }
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use wandb_pca::app::{self, AppError, Draw, Fit, Input, LogOptions, Logged, ModelFormat, Session};
 use wandb_pca::progress::Progress;
 use wandb_pca::redact::ApiKey;
-use wandb_pca::store::{Store, write_durable};
+use wandb_pca::store::{DurableFile, Store};
 use wandb_pca::table::{ColumnKind, Table};
 use wandb_pca::wandb::{ArtifactName, Client, ClientOptions};
 
@@ -151,7 +152,11 @@ impl Context<'_> {
             }
             let nearest = model.nearest.as_deref().unwrap_or("-");
             let distances = [model.distance_to_mean, model.distance_to_nearest.unwrap_or(0.0)].map(number_text);
-            writeln!(text, "  distance to the mean {}, to the nearest seed ({nearest}) {}", distances[0], distances[1])?;
+            writeln!(
+                text,
+                "  distance to the mean {}, to the nearest seed ({nearest}) {}",
+                distances[0], distances[1]
+            )?;
             let mut value = serde_json::to_value(model)?;
             if let Some(object) = value.as_object_mut() {
                 object.insert("artifact".to_owned(), json!(artifact));
@@ -207,10 +212,13 @@ impl Context<'_> {
                 writeln!(text, "{}", printable(&place.display().to_string()))?;
             }
             let (files, name) = (got.files.len(), got.artifact.name());
-            writeln!(text, "  {name}: {files} files, {} verified, {} downloaded", bytes_text(total), bytes_text(fetched))?;
-            let file = |(path, place, size, downloaded): &(String, PathBuf, u64, bool)| {
-                json!({"path": path, "place": place, "size": size, "downloaded": downloaded})
-            };
+            writeln!(
+                text,
+                "  {name}: {files} files, {} verified, {} downloaded",
+                bytes_text(total),
+                bytes_text(fetched)
+            )?;
+            let file = |(path, place, size, downloaded): &(String, PathBuf, u64, bool)| json!({"path": path, "place": place, "size": size, "downloaded": downloaded});
             list.push(json!({
                 "artifact": name.to_string(),
                 "version": got.artifact.version,
@@ -233,7 +241,8 @@ impl Context<'_> {
         }
         let artifact = app::artifact::put(&self.session, &options).await?;
         let text = format!("{} ({} files, {})\n", artifact.name(), artifact.file_count, bytes_text(artifact.size));
-        let json = json!({"artifact": artifact.name().to_string(), "version": artifact.version, "digest": artifact.digest});
+        let json =
+            json!({"artifact": artifact.name().to_string(), "version": artifact.version, "digest": artifact.digest});
         Ok(Output { schema: "artifact-put/1", json, text })
     }
 
@@ -290,8 +299,9 @@ impl Context<'_> {
         let path = sources::netrc_path(self.environment)?;
         store_key(&path, &machine(host), &key)?;
         let who = viewer.username.or(viewer.entity);
-        let text = format!("logged in to {host} as {}; key stored in {}\n", who.as_deref().unwrap_or("-"), path.display());
-        Ok(Output { schema: "login/1", json: json!({"host": host, "user": who, "stored_in": path}), text })
+        let text =
+            format!("logged in to {host} as {}; key stored in {}\n", who.as_deref().unwrap_or("-"), path.display());
+        Ok(Output { schema: "login/1", json: json!({"host": host.as_str(), "user": who, "stored_in": path}), text })
     }
 
     async fn whoami(&self) -> anyhow::Result<Output> {
@@ -299,13 +309,15 @@ impl Context<'_> {
         let Some((_, source)) = &self.settings.api_key else {
             anyhow::bail!(UsageError(format!("no API key for {host}: set WANDB_API_KEY or run `wandb-pca login`")));
         };
-        let client = self.session.client.as_ref().ok_or(AppError::Offline { what: "the owner of the key".to_owned() })?;
+        let client =
+            self.session.client.as_ref().ok_or(AppError::Offline { what: "the owner of the key".to_owned() })?;
         let viewer = client.viewer().await;
-        let viewer = viewer.map_err(|source| AppError::Wandb { action: format!("ask {host} whose key this is"), source })?;
+        let viewer =
+            viewer.map_err(|source| AppError::Wandb { action: format!("ask {host} whose key this is"), source })?;
         let (user, entity) = (viewer.username.as_deref().unwrap_or("-"), viewer.entity.as_deref().unwrap_or("-"));
         let text = format!("{user} (entity {entity}) on {host}, key from {source}\n");
         let json = json!({
-            "host": host,
+            "host": host.as_str(),
             "user": viewer.username,
             "entity": viewer.entity,
             "teams": viewer.teams,
@@ -327,7 +339,12 @@ fn store_key(path: &Path, machine: &str, key: &ApiKey) -> anyhow::Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let text = netrc::with_password(&before, machine, key.expose());
-    write_durable::<true>(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    let write = || {
+        let mut file = DurableFile::create_private(path)?;
+        file.write_all(text.as_bytes())?;
+        file.commit()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A name with only what file systems agree on.

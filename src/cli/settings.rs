@@ -122,7 +122,8 @@ pub(crate) fn machine(base_url: &Url) -> String {
 }
 
 fn base_url(text: &str) -> anyhow::Result<Url> {
-    let url = Url::parse(text.trim().trim_end_matches('/')).with_context(|| format!("`{text}` is not a server address"))?;
+    let url =
+        Url::parse(text.trim().trim_end_matches('/')).with_context(|| format!("`{text}` is not a server address"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         bail!("`{text}` is not a server address: it must start with http:// or https://");
     }
@@ -231,9 +232,14 @@ mod tests {
 
     #[test]
     fn base_urls_are_normalised_and_bad_ones_refused() {
-        let base = |text: &str| Settings::resolve(&from(&[(env::BASE_URL, text)])).map(|s| (s.base_url.to_string(), s.app_url));
+        let base = |text: &str| {
+            Settings::resolve(&from(&[(env::BASE_URL, text)])).map(|s| (s.base_url.to_string(), s.app_url))
+        };
         assert_eq!(base("").unwrap().0, format!("{DEFAULT_BASE_URL}/"));
-        assert_eq!(base("http://127.0.0.1:8080/").unwrap(), ("http://127.0.0.1:8080/".into(), "http://127.0.0.1:8080".into()));
+        assert_eq!(
+            base("http://127.0.0.1:8080/").unwrap(),
+            ("http://127.0.0.1:8080/".into(), "http://127.0.0.1:8080".into())
+        );
         assert_eq!(base("https://api.wandb.ai").unwrap().1, "https://wandb.ai");
         assert_eq!(base("https://api.example.org").unwrap().1, "https://app.example.org");
         for bad in ["wandb.ai", "ftp://x", "http://api.wandb.ai", "https://app.wandb.ai"] {
@@ -265,7 +271,8 @@ mod tests {
         let mode = |text: &str| Settings::resolve(&from(&[(env::MODE, text)])).map(|s| s.mode);
         assert_eq!(mode("dryrun").unwrap(), Mode::Offline);
         assert!(mode("sideways").is_err());
-        let headers = Settings::resolve(&from(&[(env::EXTRA_HTTP_HEADERS, r#"{"B":"2","A":"1"}"#)])).unwrap().extra_headers;
+        let headers =
+            Settings::resolve(&from(&[(env::EXTRA_HTTP_HEADERS, r#"{"B":"2","A":"1"}"#)])).unwrap().extra_headers;
         assert_eq!(headers, [("A".into(), "1".into()), ("B".into(), "2".into())]);
     }
 

@@ -99,12 +99,7 @@ impl Blobs {
         // Only the folder of this name matters: the content gets its own name when it is whole.
         let target = self.incoming().join("content");
         let file = DurableFile::create(&target).map_err(Fault::io("write", &target))?;
-        Ok(Incoming {
-            file,
-            target,
-            md5: FileHasher::new(Algorithm::Md5),
-            xxh128: Box::new(Xxh3::new()),
-        })
+        Ok(Incoming { file, target, md5: FileHasher::new(Algorithm::Md5), xxh128: Box::new(Xxh3::new()) })
     }
 
     /// Joins the parts of an upload into one content.

@@ -12,10 +12,8 @@ pub(super) fn now() -> Millis {
 
 /// ISO 8601 with whole seconds, like `2026-01-31T12:00:00Z`: the `DateTime` of the schema.
 pub(super) fn iso(millis: Millis) -> String {
-    Timestamp::from_millisecond(millis).map_or_else(
-        |_| "1970-01-01T00:00:00Z".to_owned(),
-        |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    )
+    Timestamp::from_millisecond(millis)
+        .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 #[cfg(test)]

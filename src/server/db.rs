@@ -112,9 +112,8 @@ mod tests {
             assert!(failed.is_err());
         }
         let db = Db::open(&path).unwrap();
-        let names: String = db
-            .read(|c| Ok(c.query_row("SELECT group_concat(name) FROM project", [], |row| row.get(0))?))
-            .unwrap();
+        let names: String =
+            db.read(|c| Ok(c.query_row("SELECT group_concat(name) FROM project", [], |row| row.get(0))?)).unwrap();
         assert_eq!(names, "kept");
     }
 }

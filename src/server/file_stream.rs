@@ -107,7 +107,9 @@ fn write_lines(db: &Connection, run: i64, file: &str, chunk: Chunk) -> Result<()
 /// `_step` of a row, when it has one.
 fn step_of(file: &str, content: &str) -> Result<Option<i64>, Fault> {
     match row_json::parse(content) {
-        Ok(Value::Object(row)) => Ok(row.get("_step").and_then(|step| step.as_i64().or(step.as_f64().map(|f| f as i64)))),
+        Ok(Value::Object(row)) => {
+            Ok(row.get("_step").and_then(|step| step.as_i64().or(step.as_f64().map(|f| f as i64))))
+        }
         Ok(_) => Err(Fault::invalid(format!("a line of `{file}` is not an object"))),
         Err(error) => Err(Fault::invalid(format!("a line of `{file}` is not JSON: {error}"))),
     }
@@ -165,7 +167,8 @@ mod tests {
     #[test]
     fn repeated_lines_overwrite_and_bare_nan_is_kept() {
         let (_folder, db, path) = server();
-        let body = br#"{"files":{"wandb-history.jsonl":{"offset":0,"content":["{\"_step\":0,\"a\":NaN}","{\"_step\":1}"]}}}"#;
+        let body =
+            br#"{"files":{"wandb-history.jsonl":{"offset":0,"content":["{\"_step\":0,\"a\":NaN}","{\"_step\":1}"]}}}"#;
         receive(&db, &path, body, false).unwrap();
         receive(&db, &path, body, false).unwrap();
         assert_eq!(history(&db), ["{\"_step\":0,\"a\":NaN}", "{\"_step\":1}"]);

@@ -262,7 +262,9 @@ mod tests {
         ] {
             assert!(!passes(&no, &run), "{no}");
         }
-        for bad in ["[]", "{", "{\"$where\": \"1\"}", "{\"a\": {\"$regex\": \"(\"}}", "{\"$or\": 1}", "{\"a\":{\"$in\":1}}"] {
+        for bad in
+            ["[]", "{", "{\"$where\": \"1\"}", "{\"a\": {\"$regex\": \"(\"}}", "{\"$or\": 1}", "{\"a\":{\"$in\":1}}"]
+        {
             assert!(Filter::parse(Some(bad)).is_err(), "{bad}");
         }
     }

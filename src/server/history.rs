@@ -154,7 +154,12 @@ impl Console {
             && let Some(content) = object.get("content").and_then(Value::as_str)
         {
             let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
-            return Self { level: text("level"), timestamp: text("ts"), label: text("label"), text: content.to_owned() };
+            return Self {
+                level: text("level"),
+                timestamp: text("ts"),
+                label: text("label"),
+                text: content.to_owned(),
+            };
         }
         let (level, rest) = match line.strip_prefix("ERROR ") {
             Some(rest) => (Some("error".to_owned()), rest),
@@ -208,10 +213,7 @@ mod tests {
         let lines = lines(&[(0, r#"{"a":1,"n":{"x":2}}"#), (1, r#"{"a":NaN}"#), (2, r#"{"a":3,"n":{"x":4},"n.x":5}"#)]);
         let spec = Spec::parse(r#"{"keys":["_step","a","n.x","_step"],"maxStep":2}"#).unwrap();
         assert_eq!(spec.steps(), i64::MIN..3);
-        assert_eq!(
-            spec.rows(&lines),
-            [json!({"_step": 0, "a": 1, "n.x": 2}), json!({"_step": 2, "a": 3, "n.x": 5})]
-        );
+        assert_eq!(spec.rows(&lines), [json!({"_step": 0, "a": 1, "n.x": 2}), json!({"_step": 2, "a": 3, "n.x": 5})]);
         assert_eq!(Spec::parse("{\"keys\":[\"a\"]}").unwrap().rows(&lines)[1], json!({"a": "NaN"}));
         assert!(Spec::parse("[").is_err());
     }

@@ -45,10 +45,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
     let with_key = Router::new()
         .route("/graphql", post(execute))
         .route("/files/{entity}/{project}/{run}/file_stream", post(stream_lines))
-        .route(
-            "/files/{entity}/{project}/{run}/{*name}",
-            get(transfer::get_run_file).put(transfer::put_named_run_file),
-        )
+        .route("/files/{entity}/{project}/{run}/{*name}", get(transfer::get_run_file).put(transfer::put_named_run_file))
         .route("/artifactsV2/{*path}", get(transfer::get_artifact_file))
         .route("/artifacts/{*path}", get(transfer::get_artifact_file))
         .layer(DefaultBodyLimit::max(MAX_BODY))

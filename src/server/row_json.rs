@@ -57,10 +57,7 @@ mod tests {
     fn bare_tokens_become_strings_and_texts_stay() {
         let line = r#"{"a":NaN,"b":[Infinity,-Infinity],"c":"NaN \" Infinity","d":1e3}"#;
         let parsed = parse(line).unwrap();
-        assert_eq!(
-            parsed,
-            json!({"a": "NaN", "b": ["Infinity", "-Infinity"], "c": "NaN \" Infinity", "d": 1e3})
-        );
+        assert_eq!(parsed, json!({"a": "NaN", "b": ["Infinity", "-Infinity"], "c": "NaN \" Infinity", "d": 1e3}));
         assert!(parse("{\"a\":NaNa}").is_err());
         assert!(parse("{\"a\":nan}").is_err());
         assert!(parse("{\"a\":NaN").is_err());

@@ -19,13 +19,27 @@ impl DurableFile {
     /// # Errors
     /// Whatever the file system says.
     pub fn create(target: &Path) -> io::Result<Self> {
+        // What an ordinary `open` would give, less the umask: temporary files are private otherwise.
+        Self::create_with_mode(target, 0o666)
+    }
+
+    /// [`DurableFile::create`] for a file that only its owner may read, such as one that holds a key.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn create_private(target: &Path) -> io::Result<Self> {
+        Self::create_with_mode(target, 0o600)
+    }
+
+    fn create_with_mode(target: &Path, mode: u32) -> io::Result<Self> {
         let folder = parent(target);
         fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".partial-");
-        // What an ordinary `open` would give, less the umask: temporary files are private otherwise.
         #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+        #[cfg(not(unix))]
+        let _ = mode;
         let temp = builder.tempfile_in(folder)?;
         Ok(Self { temp, target: target.to_owned() })
     }

@@ -48,7 +48,8 @@ impl Resolve for ArtifactNode {
             "state" => ResolvedValue::leaf(this.state.as_str()),
             "size" => ResolvedValue::leaf(this.size),
             "storageBytes" => {
-                let stored = Entry::all(db, this.id)?.iter().filter(|e| e.sha256.is_some()).map(|e| e.size).sum::<i64>();
+                let stored =
+                    Entry::all(db, this.id)?.iter().filter(|e| e.sha256.is_some()).map(|e| e.size).sum::<i64>();
                 ResolvedValue::leaf(stored)
             }
             "fileCount" => ResolvedValue::leaf(this.file_count),
@@ -61,10 +62,10 @@ impl Resolve for ArtifactNode {
             "aliases" => ask.context.list(alias::of_artifact(db, this.id)?.into_iter().map(AliasNode)),
             "tags" => ask.context.list(this.tags(db)?.into_iter().map(tag)),
             "artifactSequence" => ask.context.object(CollectionNode(this.sequence(db)?)),
-            "artifactType" => {
-                ask.context.object(ArtifactTypeNode(ArtifactType::get(db, this.sequence(db)?.type_id)?))
+            "artifactType" => ask.context.object(ArtifactTypeNode(ArtifactType::get(db, this.sequence(db)?.type_id)?)),
+            "currentManifest" => {
+                ask.context.nullable(this.manifest_sha256.is_some().then_some(ManifestNode::Current(this)))
             }
-            "currentManifest" => ask.context.nullable(this.manifest_sha256.is_some().then_some(ManifestNode::Current(this))),
             "files" => ask.context.object(file::of_artifact(ask, this.id)?),
             "filesByManifestEntries" => ask.context.object(file::by_manifest_entries(ask)?),
             _ => return self.relation(ask),
@@ -90,8 +91,7 @@ impl ArtifactNode {
             }
             "usedCount" => ResolvedValue::leaf(users(db, id)?.len() as i64),
             "usedBy" => {
-                let all: Result<_, _> =
-                    users(db, id)?.into_iter().map(|run| Run::get(db, run).map(RunNode)).collect();
+                let all: Result<_, _> = users(db, id)?.into_iter().map(|run| Run::get(db, run).map(RunNode)).collect();
                 ask.context.object(Page::cut("RunConnection", ask, all?)?)
             }
             "createdBy" => match self.0.created_by_run {

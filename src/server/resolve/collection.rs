@@ -274,7 +274,8 @@ struct TagAssignment {
 impl TagAssignment {
     fn target(&self, db: &Connection) -> Result<Collection, Fault> {
         let project = Project::find(db, &self.entity_name, &self.project_name)?;
-        let found = project.map(|project| Collection::find(db, project.id, &self.artifact_collection_name)).transpose()?;
+        let found =
+            project.map(|project| Collection::find(db, project.id, &self.artifact_collection_name)).transpose()?;
         found.flatten().ok_or_else(|| {
             let Self { entity_name, project_name, artifact_collection_name, .. } = self;
             Fault::not_found("artifact collection", format!("{entity_name}/{project_name}/{artifact_collection_name}"))

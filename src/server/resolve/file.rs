@@ -120,7 +120,11 @@ impl FileNode {
         Self {
             birth: Some(artifact),
             storage_path,
-            upload: Upload::Parts { upload, numbers, headers: vec!["Content-Type:application/octet-stream".to_owned()] },
+            upload: Upload::Parts {
+                upload,
+                numbers,
+                headers: vec!["Content-Type:application/octet-stream".to_owned()],
+            },
             ..Self::new(ids::encode("ArtifactUpload", artifact), name)
         }
     }
@@ -239,11 +243,8 @@ impl Resolve for PartUrls<'_> {
 pub(super) fn of_artifact(ask: Ask<'_>, artifact: i64) -> Result<Page<FileNode>, Fault> {
     let db = ask.db();
     let artifact = Artifact::get(db, artifact)?;
-    let node = |entry: &Entry| Item {
-        cursor: entry.path.clone(),
-        version: None,
-        value: FileNode::entry(&artifact, entry),
-    };
+    let node =
+        |entry: &Entry| Item { cursor: entry.path.clone(), version: None, value: FileNode::entry(&artifact, entry) };
     if let Some(names) = ask.texts("names").filter(|names| !names.is_empty()) {
         let mut items = Vec::new();
         for name in names {

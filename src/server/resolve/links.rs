@@ -56,10 +56,7 @@ pub(super) fn delete_aliases(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     Ok(ask.context.object(Payload::success("DeleteAliasesPayload")))
 }
 
-fn each_alias(
-    ask: Ask<'_>,
-    change: impl Fn(&Connection, &Membership, &str) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+fn each_alias(ask: Ask<'_>, change: impl Fn(&Connection, &Membership, &str) -> Result<(), Fault>) -> Result<(), Fault> {
     let input: Aliases = ask.input()?;
     let artifact = ids::decode("Artifact", &input.artifact)?;
     ask.services().db.write(|db| {
@@ -93,7 +90,11 @@ impl Link {
                 .ok_or_else(|| Fault::not_found("artifact of client", client_id.as_str()))?,
             (None, None) => return Err(Fault::invalid("a link needs an artifactID or a clientID")),
         };
-        if artifact.is_committed() { Ok(artifact) } else { Err(Fault::conflict("only a committed artifact can be linked")) }
+        if artifact.is_committed() {
+            Ok(artifact)
+        } else {
+            Err(Fault::conflict("only a committed artifact can be linked"))
+        }
     }
 
     /// The portfolio to link into; linking makes it.

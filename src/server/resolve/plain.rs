@@ -44,7 +44,7 @@ impl Resolve for Payload<'_> {
 
     fn field<'a>(&'a self, ask: Ask<'a>) -> Result<ResolvedValue<'a>, Fault> {
         if let Some((_, leaf)) = self.leaves.iter().find(|(name, _)| *name == ask.name()) {
-            return Ok(ResolvedValue::leaf(leaf.clone()));
+            return Ok(resolved(leaf));
         }
         match self.objects.iter().find(|(name, _)| *name == ask.name()) {
             Some((_, object)) => Ok(ask.context.object(object)),
@@ -52,6 +52,14 @@ impl Resolve for Payload<'_> {
             None if ask.name() == "clientMutationId" => Ok(ResolvedValue::null()),
             None => ask.unresolved(self.type_name),
         }
+    }
+}
+
+/// A list of scalars resolves as a list, everything else as it is.
+fn resolved(leaf: &JsonValue) -> ResolvedValue<'_> {
+    match leaf {
+        JsonValue::Array(items) => ResolvedValue::list(items.iter().cloned().map(ResolvedValue::leaf)),
+        other => ResolvedValue::leaf(other.clone()),
     }
 }
 
@@ -85,7 +93,7 @@ impl Resolve for Listing<'_> {
             return Ok(ask.context.list(self.items.iter()));
         }
         match self.leaves.iter().find(|(name, _)| *name == ask.name()) {
-            Some((_, leaf)) => Ok(ResolvedValue::leaf(leaf.clone())),
+            Some((_, leaf)) => Ok(resolved(leaf)),
             None => ask.unresolved(self.type_name),
         }
     }
@@ -145,7 +153,9 @@ pub(super) fn page_size(ask: Ask<'_>) -> Result<usize, Fault> {
 
 fn window(ask: Ask<'_>) -> Result<(usize, usize), Fault> {
     let start = match ask.text("after").filter(|cursor| !cursor.is_empty()) {
-        Some(cursor) => cursor.parse().map_err(|_| Fault::invalid(format!("`{cursor}` is not a cursor of this list")))?,
+        Some(cursor) => {
+            cursor.parse().map_err(|_| Fault::invalid(format!("`{cursor}` is not a cursor of this list")))?
+        }
         None => 0,
     };
     Ok((start, page_size(ask)?))

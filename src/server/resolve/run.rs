@@ -265,9 +265,8 @@ impl Facts {
             // `config.lr` means its value; orders name `config.lr.value` themselves.
             let plain = lookup(&self.config, key);
             let wrapped = plain.and_then(|entry| entry.get("value"));
-            let inside = key.split_once('.').and_then(|(head, rest)| {
-                lookup(self.config.get(head)?.get("value")?, rest)
-            });
+            let inside =
+                key.split_once('.').and_then(|(head, rest)| lookup(self.config.get(head)?.get("value")?, rest));
             return wrapped.or(plain).or(inside).cloned();
         }
         for prefix in ["summary_metrics.", "summaryMetrics.", "summary."] {

@@ -17,8 +17,7 @@ use crate::server::rows::run_file::RunFile;
 use crate::server::{ids, row_json};
 
 /// The states a run can be put into (`wandb/apis/public/runs.py` and the SDK's own derivations).
-const STATES: &[&str] =
-    &["pending", "running", "finished", "failed", "crashed", "killed", "preempting", "preempted"];
+const STATES: &[&str] = &["pending", "running", "finished", "failed", "crashed", "killed", "preempting", "preempted"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,7 +83,8 @@ impl Upsert {
                    program = coalesce(?11, program), repo = coalesce(?12, repo), tags = coalesce(?13, tags),
                    updated_at = ?14 WHERE id = ?1";
         let display_name = self.display_name.as_deref().filter(|name| !name.is_empty());
-        let tags = self.tags.as_ref().map(|tags| serde_json::json!(tags.iter().flatten().collect::<Vec<_>>()).to_string());
+        let tags =
+            self.tags.as_ref().map(|tags| serde_json::json!(tags.iter().flatten().collect::<Vec<_>>()).to_string());
         db.execute(
             sql,
             params![

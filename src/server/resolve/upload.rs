@@ -97,9 +97,10 @@ struct PartSpec {
 /// `Mutation.createArtifactFiles`: for each file, in the order asked, where to send it; or nothing when it is here.
 pub(super) fn create_files(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: CreateFiles = ask.input()?;
-    let nodes = ask.services().db.write(|db| {
-        input.artifact_files.iter().map(|spec| file_answer(db, spec)).collect::<Result<Vec<_>, Fault>>()
-    })?;
+    let nodes = ask
+        .services()
+        .db
+        .write(|db| input.artifact_files.iter().map(|spec| file_answer(db, spec)).collect::<Result<Vec<_>, Fault>>())?;
     let total = nodes.len() as i64;
     let items = nodes
         .into_iter()

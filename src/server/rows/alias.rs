@@ -71,10 +71,7 @@ fn list(db: &Connection, sql: &str, key: i64) -> Result<Vec<Alias>, Fault> {
 pub(in crate::server) fn expel(db: &Connection, membership: &Membership) -> Result<(), Fault> {
     db.execute("DELETE FROM membership WHERE id = ?1", [membership.id])?;
     let has_latest = "SELECT 1 FROM alias WHERE collection_id = ?1 AND name = ?2";
-    let held = db
-        .query_row(has_latest, params![membership.collection_id, LATEST], |_| Ok(()))
-        .optional()?
-        .is_some();
+    let held = db.query_row(has_latest, params![membership.collection_id, LATEST], |_| Ok(())).optional()?.is_some();
     if !held && let Some(newest) = Membership::of_collection(db, membership.collection_id)?.last() {
         point(db, newest, LATEST)?;
     }

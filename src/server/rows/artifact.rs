@@ -113,7 +113,8 @@ impl Artifact {
 
     /// Its tags, in the order they were given.
     pub(in crate::server) fn tags(&self, db: &Connection) -> Result<Vec<(i64, String)>, Fault> {
-        let mut statement = db.prepare_cached("SELECT id, name FROM artifact_tag WHERE artifact_id = ?1 ORDER BY id")?;
+        let mut statement =
+            db.prepare_cached("SELECT id, name FROM artifact_tag WHERE artifact_id = ?1 ORDER BY id")?;
         let rows = statement.query_map([self.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -156,7 +157,8 @@ impl Direction {
         (run, artifact): (i64, i64),
         used_as: Option<&str>,
     ) -> Result<(), Fault> {
-        let sql = "INSERT INTO lineage (run_id, artifact_id, direction, used_as, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
+        let sql =
+            "INSERT INTO lineage (run_id, artifact_id, direction, used_as, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
                    ON CONFLICT DO NOTHING";
         db.execute(sql, params![run, artifact, self.as_str(), used_as, now()])?;
         Ok(())

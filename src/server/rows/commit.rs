@@ -115,7 +115,8 @@ fn gather(db: &Db, blobs: &Blobs, artifact: &Artifact) -> Result<Contents, Fault
     let mut bytes_of_last = None;
     for manifest in used {
         let (blob, file) = read_manifest(db, blobs, manifest)?;
-        let checked = db.read(|c| file.contents.into_iter().map(|(path, e)| check(c, path, e)).collect::<Result<Vec<_>, _>>())?;
+        let checked =
+            db.read(|c| file.contents.into_iter().map(|(path, e)| check(c, path, e)).collect::<Result<Vec<_>, _>>())?;
         entries.extend(checked.into_iter().map(|entry| (entry.path.clone(), entry)));
         bytes_of_last = Some(blob);
     }

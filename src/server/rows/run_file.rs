@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::server::clock::{Millis, now};
 use crate::server::fault::Fault;
 
-const SELECT: &str = "SELECT run_file.id, run_file.run_id, run_file.name, run_file.sha256, run_file.updated_at, blob.md5,
+const SELECT: &str =
+    "SELECT run_file.id, run_file.run_id, run_file.name, run_file.sha256, run_file.updated_at, blob.md5,
     blob.size FROM run_file LEFT JOIN blob ON blob.sha256 = run_file.sha256";
 
 /// One file of one run.
