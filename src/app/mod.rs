@@ -21,6 +21,7 @@ mod log_fit;
 mod pull;
 mod sample;
 mod session;
+pub mod study;
 
 pub use error::{AppError, FailureKind};
 pub use fit::{FitOptions, FitOutcome, fit, labels};

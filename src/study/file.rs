@@ -184,7 +184,7 @@ fn check(file: StudyFile) -> Result<Spec, SpecError> {
         finetuned,
         layers: layer_filter(file.layers, file.exclude_layers)?,
         measures: chosen("measures", file.measures, [Measure::Variance, Measure::Similarity, Measure::Subspace])?,
-        log: chosen("log", file.log, [Log::Cells, Log::Summary, Log::Artifacts, Log::Report])?,
+        log: chosen("log", file.log, [Log::Cells, Log::Summary, Log::Artifacts])?,
         missing: policy(file.missing, file.minimum_seeds)?,
         retries: number("retries", file.retries, 0, 100)?.unwrap_or(2),
         max_failures: number("max_failures", file.max_failures, 1, u64::from(u32::MAX))?,

@@ -257,6 +257,13 @@ impl Ledger {
         }
     }
 
+    /// Takes over what another ledger of the same round knows of one task; its attempts come on top of those known here.
+    pub fn absorb(&mut self, id: &str, mut state: TaskState) {
+        let known = self.tasks.get(id).filter(|known| known.inputs == state.inputs);
+        state.attempts = state.attempts.saturating_add(known.map_or(0, |known| known.attempts));
+        self.tasks.insert(id.to_owned(), state);
+    }
+
     /// Everything known of a task.
     pub fn state(&self, id: &str) -> Option<&TaskState> {
         self.tasks.get(id)

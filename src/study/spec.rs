@@ -128,8 +128,6 @@ pub enum Log {
     Summary,
     /// The fit of every cell as an artifact of its run.
     Artifacts,
-    /// The HTML report in the summary run.
-    Report,
 }
 
 /// What to do about artifacts that do not exist.
@@ -309,7 +307,7 @@ slurm:
         assert_eq!(spec.seeds, (0..=9).collect::<Vec<_>>());
         assert_eq!(spec.missing, Missing::SkipSeed { minimum: 5 });
         assert_eq!(spec.measures.len(), 3);
-        assert_eq!(spec.log.len(), 4);
+        assert_eq!(spec.log.len(), 3);
         assert_eq!((spec.retries, spec.max_failures, spec.shards), (2, None, 1));
         assert_eq!(
             spec.finetuned_reference("ViT-B-16", "DTD", 3),
