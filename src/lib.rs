@@ -9,7 +9,7 @@
 //!
 //! - primitives: [`digest`], [`tensor`], [`progress`], [`redact`], [`store`], [`table`]
 //! - [`checkpoint`]: PyTorch and safetensors files as tensors; [`analysis`]: the numbers; [`report`]: rows as files;
-//!   [`wandb`]: the client of the W&B protocol
+//!   [`study`]: the grid models × datasets × seeds; [`wandb`]: the client of the W&B protocol
 //! - [`app`]: one file per verb, joining the rooms
 //! - [`server`]: an embedded W&B-compatible server, which shares nothing with the client it is a witness for
 
@@ -23,6 +23,7 @@ pub mod report;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod store;
+pub mod study;
 pub mod table;
 pub mod tensor;
 pub mod wandb;

@@ -32,6 +32,7 @@ fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("wandb", vec!["digest", "progress", "redact", "store", "table"]),
         ("checkpoint", vec!["tensor"]),
         ("analysis", vec!["tensor", "progress"]),
+        ("study", vec!["digest"]),
         ("report", vec!["table"]),
         ("server", vec!["digest", "redact", "store"]),
         ("store", vec!["digest", "progress"]),
@@ -115,7 +116,7 @@ fn only_the_command_reads_the_environment_and_prints() {
             for printing in ["println!(", "eprintln!(", "print!("] {
                 assert!(!line.contains(printing), "{path} prints: {line}");
             }
-            if matches!(source.room.as_str(), "analysis" | "checkpoint" | "report" | "tensor" | "table") {
+            if matches!(source.room.as_str(), "analysis" | "checkpoint" | "report" | "study" | "tensor" | "table") {
                 for clock in ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now"] {
                     assert!(!line.contains(clock), "{path} reads the clock: {line}");
                 }

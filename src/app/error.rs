@@ -15,6 +15,7 @@ use crate::wandb::WandbError;
 
 use super::input::InputError;
 use super::lock::LockError;
+use super::study::StudyError;
 
 /// Why a verb did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +136,9 @@ pub enum AppError {
     #[cfg(feature = "server")]
     #[error("the embedded server failed")]
     Server(#[from] ServerError),
+    /// Something is wrong with a study.
+    #[error("the study cannot go on")]
+    Study(#[from] StudyError),
     /// A worker ended before its work.
     #[error("a worker of {what} ended early")]
     Worker {
@@ -171,6 +175,7 @@ impl AppError {
             Self::Checkpoint { source, .. } => checkpoint_kind(source),
             Self::Lock(LockError::Drift { .. }) => FailureKind::Integrity,
             Self::Lock(LockError::Missing { .. }) | Self::Offline { .. } => FailureKind::NotFound,
+            Self::Study(error) => error.kind(),
             _ => FailureKind::Failure,
         }
     }

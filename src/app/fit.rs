@@ -113,7 +113,10 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     let progress = session.progress.clone();
     let folder = options.folder.clone();
     let fit = run_blocking("the fit", move || {
-        let (layers, fits) = compute(&pulled, options.key.clone(), select.as_ref(), &progress)?;
+        let (layers, fits) = compute(&pulled, options.key.clone(), &progress, |layers| match &select {
+            Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
+            None => Ok(layers),
+        })?;
         let fit = Fit { record: record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
         fit.write(&options.folder)?;
         Ok(fit)
@@ -128,12 +131,12 @@ fn hold(folder: &Path, now: &Lock) -> Result<(), AppError> {
     Ok(lock.hold(now)?)
 }
 
-/// Opens, aligns and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
-fn compute(
+/// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
+pub(super) fn compute(
     pulled: &[Pulled],
     key: Option<String>,
-    select: Option<&GlobSet>,
     progress: &Progress,
+    narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<(Layers, Vec<LayerFit>), AppError> {
     let checkpoints = pulled.iter().map(|pulled| open(pulled, key.clone())).collect::<Result<Vec<_>, _>>()?;
     let infos: Vec<Vec<TensorInfo<'_>>> = checkpoints.iter().map(tensor_infos).collect();
@@ -141,10 +144,7 @@ fn compute(
     let Some((pretrained, fine_tuned)) = infos.split_first() else {
         return Err(AppError::Worker { what: "the fit" });
     };
-    let mut layers = align(pretrained, fine_tuned, DtypeRule::Same).map_err(subject)?;
-    if let Some(globs) = select {
-        layers = layers.select(|layer| globs.is_match(&layer.name)).map_err(subject)?;
-    }
+    let layers = align(pretrained, fine_tuned, DtypeRule::Same).and_then(narrow).map_err(subject)?;
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
@@ -222,7 +222,12 @@ fn checkpoint_of(error: &AnalysisError) -> Option<Which> {
     }
 }
 
-fn record(options: &FitOptions, pulled: &[Pulled], layers: &Layers, fits: &[LayerFit]) -> Result<FitRecord, AppError> {
+pub(super) fn record(
+    options: &FitOptions,
+    pulled: &[Pulled],
+    layers: &Layers,
+    fits: &[LayerFit],
+) -> Result<FitRecord, AppError> {
     let (model, dataset) = options.names();
     let mut inputs = pulled.iter().map(|pulled| pulled.record.clone());
     let pretrained = inputs.next().ok_or(AppError::Worker { what: "the fit" })?;
@@ -254,7 +259,7 @@ fn record(options: &FitOptions, pulled: &[Pulled], layers: &Layers, fits: &[Laye
     })
 }
 
-fn totals(fits: &[LayerFit]) -> Totals {
+pub(super) fn totals(fits: &[LayerFit]) -> Totals {
     let parameters = |fits: &mut dyn Iterator<Item = &LayerFit>| fits.map(|fit| fit.layer.parameters as u64).sum();
     let degenerate = || fits.iter().filter(|fit| fit.pca.is_degenerate());
     let squares = fits.iter().map(|fit| {

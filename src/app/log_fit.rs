@@ -29,6 +29,12 @@ pub struct LogOptions {
     pub notes: Option<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Id of the run, to log the same fit to the same run again; made up otherwise.
+    pub id: Option<String>,
+    /// Sweep that the run belongs to.
+    pub sweep: Option<String>,
+    /// Leave out the `pca` artifact.
+    pub without_artifact: bool,
 }
 
 /// A run that was logged.
@@ -64,10 +70,13 @@ pub async fn log_fit(
         for (key, table) in &tables {
             run.log_table(key, table).await?;
         }
-        let pca = run.log_artifact(&draft).await?;
+        let mut artifacts = Vec::new();
+        if !options.without_artifact {
+            artifacts.push(run.log_artifact(&draft).await?.name().to_string());
+        }
         run.upload_file("report.html", page.into_bytes()).await?;
         run.set_summary(summary(fit)).await?;
-        Ok(vec![pca.name().to_string()])
+        Ok(artifacts)
     };
     let outcome = work.await;
     finish(session, run, outcome).await
@@ -133,6 +142,8 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
     let run = RunOptions::new(project.clone())
         .with_entity(entity)
         .with_display_name(Some(name))
+        .with_id(options.id.clone())
+        .with_sweep(options.sweep.clone())
         .with_group(options.group.clone())
         .with_job_type(Some(job.to_owned()))
         .with_tags(options.tags.clone())
@@ -149,7 +160,11 @@ fn inferred_home(fit: &Fit) -> Option<(String, String)> {
 }
 
 /// Ends the run as its work ended.
-async fn finish(session: &Session, run: Run, outcome: Result<Vec<String>, WandbError>) -> Result<Logged, AppError> {
+pub(super) async fn finish(
+    session: &Session,
+    run: Run,
+    outcome: Result<Vec<String>, WandbError>,
+) -> Result<Logged, AppError> {
     let path = run.path();
     let url = format!("{}/{}/{}/runs/{}", session.app_url, run.entity(), run.project(), run.id());
     match outcome {
@@ -256,7 +271,7 @@ fn summary(fit: &Fit) -> Map<String, Value> {
     summary
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),

@@ -22,6 +22,7 @@ mod pull;
 mod report;
 mod sample;
 mod session;
+pub mod study;
 
 pub use error::{AppError, FailureKind};
 pub use fit::{FitOptions, FitOutcome, fit, labels};

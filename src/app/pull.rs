@@ -73,14 +73,14 @@ pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option
 }
 
 /// The version an artifact input stands for and the file of it that is meant.
-struct Choice {
-    reference: String,
-    path: String,
+pub(super) struct Choice {
+    pub(super) reference: String,
+    pub(super) path: String,
     digest: String,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
 }
 
-async fn resolve(session: &Session, input: &Input, file: Option<&str>) -> Result<Option<Choice>, AppError> {
+pub(super) async fn resolve(session: &Session, input: &Input, file: Option<&str>) -> Result<Option<Choice>, AppError> {
     let Input::Artifact(name) = input else { return Ok(None) };
     let client = session.online(name)?;
     let name = session.qualify(name).await?;
@@ -147,7 +147,7 @@ fn fetched(seeded: &Seeded, choice: &Choice, download: Option<DownloadedArtifact
     Ok(Pulled { record, path: file.object.path, artifact: Some(artifact), downloaded, locked: Some(locked) })
 }
 
-fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
+pub(super) fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
     let path = path.canonicalize().map_err(AppError::file("find", path))?;
     let size = fs::metadata(&path).map_err(AppError::file("read", &path))?.len();
     let record = InputRecord {

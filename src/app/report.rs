@@ -37,7 +37,9 @@ pub fn report(fits: &[Fit], target: &Path, plots: bool) -> Result<Vec<PathBuf>, 
     if plots {
         let folder = target.with_extension("plots");
         for (name, scene) in input.fits.iter().flat_map(scenes) {
-            for (ending, bytes) in [("svg", svg::file(&scene, Theme::Light).into_bytes()), ("png", picture(&scene, target)?)] {
+            for (ending, bytes) in
+                [("svg", svg::file(&scene, Theme::Light).into_bytes()), ("png", picture(&scene, target)?)]
+            {
                 let path = folder.join(format!("{name}.{ending}"));
                 write_durable(&path, &bytes).map_err(AppError::file("write", &path))?;
                 files.push(path);

@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Report(Report),
     /// List the tensors of a checkpoint file or artifact
     Inspect(Inspect),
+    /// Fit a whole grid of models, datasets and seeds, resumably
+    #[command(subcommand)]
+    Study(super::study_args::Study),
     /// Get, put and list artifacts
     #[command(subcommand)]
     Artifact(Artifact),

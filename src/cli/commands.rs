@@ -23,11 +23,11 @@ use super::settings::{Mode, Settings, machine};
 use super::sources;
 
 /// What every verb gets.
-struct Context<'a> {
+pub(super) struct Context<'a> {
     settings: Settings,
-    session: Session,
-    environment: &'a Environment,
-    json: bool,
+    pub(super) session: Session,
+    pub(super) environment: &'a Environment,
+    pub(super) json: bool,
 }
 
 /// Runs the verb that was typed.
@@ -49,6 +49,7 @@ pub(crate) async fn dispatch(
         Command::Sample(sample) => context.sample(sample).await.map(Some),
         Command::Report(report) => write_report(report).map(Some),
         Command::Inspect(inspect) => context.inspect(inspect).await.map(Some),
+        Command::Study(study) => super::study::dispatch(&context, study).await.map(Some),
         Command::Artifact(args::Artifact::Get(get)) => context.get(get).await.map(Some),
         Command::Artifact(args::Artifact::Put(put)) => context.put(put).await.map(Some),
         Command::Artifact(args::Artifact::Ls(ls)) => context.ls(ls).await.map(Some),

@@ -45,6 +45,8 @@ pub(crate) const TAGS: &str = "WANDB_TAGS";
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 /// Log filter, such as `wandb_pca=debug`.
 pub(crate) const LOG: &str = "WANDB_PCA_LOG";
+/// The name of this machine, for the ledger of a study.
+pub(crate) const HOSTNAME: &str = "HOSTNAME";
 /// The user's home.
 pub(crate) const HOME: &str = "HOME";
 

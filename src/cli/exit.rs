@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     Integrity = 5,
     /// Network or timeout.
     Network = 6,
+    /// Some of it done, some not.
+    Partly = 7,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -39,6 +41,11 @@ impl From<Exit> for ExitCode {
 #[error("interrupted; the same command goes on where this one stopped")]
 pub(crate) struct Interrupted;
 
+/// Some of the work is done and some is not; what was done is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("not everything could be done: {0}")]
+pub(crate) struct PartlyDone(pub(crate) String);
+
 /// The command asks for something that does not fit together.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -48,6 +55,9 @@ pub(crate) struct UsageError(pub(crate) String);
 pub(crate) fn code(error: &anyhow::Error) -> Exit {
     if error.is::<Interrupted>() {
         return Exit::Interrupted;
+    }
+    if error.is::<PartlyDone>() {
+        return Exit::Partly;
     }
     if error.is::<UsageError>() {
         return Exit::Usage;

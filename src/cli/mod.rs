@@ -11,3 +11,5 @@ mod netrc;
 mod render;
 mod settings;
 mod sources;
+mod study;
+mod study_args;

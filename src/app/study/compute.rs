@@ -1,0 +1,176 @@
+//! One unit of a study: its checkpoints in, a fit in the study's folder out. The same unit always gives the same numbers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::analysis::{AnalysisError, Layers};
+use crate::app::AppError;
+use crate::app::blocking::run_blocking;
+use crate::app::fit::{self, FitOptions};
+use crate::app::fit_folder::{Fit, GRAM_FILE};
+use crate::app::input::Input;
+use crate::app::lock::Lock;
+use crate::app::pull::Pulled;
+use crate::digest::Sha256;
+use crate::store::write_durable;
+use crate::study::{self, Cell, LayerFilter, Plan, ShardId, split};
+
+use super::inputs::{Survey, obtain};
+use super::{Study, StudyError, Unit};
+
+/// What is written beside the fit of a unit, last: without it the fit is not finished.
+pub(super) const UNIT_FILE: &str = "unit.json";
+
+/// Which unit a fit is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UnitNote {
+    pub(super) task: String,
+    pub(super) inputs: String,
+    pub(super) shard: Option<ShardId>,
+    /// Position of its first layer among those of the task.
+    pub(super) first: usize,
+    /// Layers of the whole task.
+    pub(super) layers: usize,
+}
+
+/// What a task reads.
+pub(super) struct Material<'p> {
+    pub(super) cells: Vec<&'p Cell>,
+}
+
+impl<'p> Material<'p> {
+    /// The cells of a task; `None` when the plan has no such task.
+    pub(super) fn of(plan: &'p Plan, task: &str) -> Option<Self> {
+        if let Some(cell) = plan.cell(task) {
+            return Some(Self { cells: vec![cell] });
+        }
+        let joint = plan.joint(task)?;
+        Some(Self { cells: joint.cells.iter().filter_map(|&at| plan.cells.get(at)).collect() })
+    }
+
+    /// The pretrained checkpoint, then the fine-tuned ones of every cell with their seeds.
+    pub(super) fn inputs(&self) -> Vec<(&'p study::Input, Option<u64>)> {
+        let pretrained = self.cells.iter().take(1).map(|cell| (&cell.pretrained, None));
+        let tuned = self.cells.iter().flat_map(|cell| {
+            let seeds = cell.seeds.iter().map(|seed| Some(*seed));
+            cell.finetuned.iter().zip(seeds)
+        });
+        pretrained.chain(tuned).collect()
+    }
+}
+
+/// Makes the fit of a unit and returns the digest of its numbers.
+pub(super) async fn compute(study: &Study, survey: &Survey, unit: &Unit) -> Result<String, AppError> {
+    let gone = AppError::Worker { what: "the study" };
+    let material = Material::of(&survey.plan, &unit.task.id).ok_or(gone)?;
+    let pulled = obtain(&study.session, survey, &material.inputs()).await?;
+    let options = options(study, &material, &pulled)?;
+    let (filter, progress, unit) = (study.spec.layers.clone(), study.session.progress.clone(), unit.clone());
+    let folder = match unit.shard {
+        None => study.files().fit(&unit.task.id),
+        Some(shard) => study.files().shard(&unit.task.id, shard),
+    };
+    run_blocking("the study", move || {
+        let (task, inputs) = (unit.task.id.clone(), unit.task.inputs.clone());
+        let mut note = UnitNote { task, inputs, shard: unit.shard, first: 0, layers: 0 };
+        let narrow = |layers: Layers| {
+            let layers = keep(&filter, layers)?;
+            note.layers = layers.layers.len();
+            Ok(match unit.shard {
+                None => layers,
+                Some(shard) => part(layers, shard, &mut note),
+            })
+        };
+        let (layers, fits) = fit::compute(&pulled, None, &progress, narrow)?;
+        let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
+        let fit = Fit { record: fit::record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
+        write(&folder, &fit, &note)
+    })
+    .await
+}
+
+/// Writes a fit with its note around it, and returns the digest of its numbers.
+pub(super) fn write(folder: &Path, fit: &Fit, note: &UnitNote) -> Result<String, AppError> {
+    let path = folder.join(UNIT_FILE);
+    // The old note must not vouch for a mixture of old and new files.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(AppError::file("remove", &path)(error));
+        }
+        _ => {}
+    }
+    fit.write(folder)?;
+    let json = serde_json::to_vec(note).map_err(|error| not_a_fit(&path, &error))?;
+    write_durable(&path, &json).map_err(AppError::file("write", &path))?;
+    digest(folder)
+}
+
+/// The note beside a fit, when there is one.
+pub(super) fn read_note(folder: &Path) -> Option<UnitNote> {
+    serde_json::from_slice(&fs::read(folder.join(UNIT_FILE)).ok()?).ok()
+}
+
+/// The layers that the study takes.
+fn keep(filter: &LayerFilter, layers: Layers) -> Result<Layers, AnalysisError> {
+    if filter.include().is_empty() && filter.exclude().is_empty() {
+        return Ok(layers);
+    }
+    layers.select(|layer| filter.admits(&layer.name))
+}
+
+/// The layers of one shard; there may be none when there are more shards than layers.
+fn part(mut layers: Layers, shard: ShardId, note: &mut UnitNote) -> Layers {
+    let bytes: Vec<u64> =
+        layers.layers.iter().map(|layer| layer.parameters as u64 * layer.dtype.size() as u64).collect();
+    let range = split(&bytes, shard.of).into_iter().nth(shard.index as usize).unwrap_or(0..0);
+    note.first = range.start;
+    layers.layers.truncate(range.end);
+    layers.layers.drain(..range.start);
+    layers
+}
+
+/// The fit's options: names for its record, nothing to pull.
+fn options(study: &Study, material: &Material<'_>, pulled: &[Pulled]) -> Result<FitOptions, AppError> {
+    let first = material.cells.first().ok_or(AppError::Worker { what: "the study" })?;
+    let pretrained = pulled.first().map(|pulled| Input::File(pulled.path.clone()));
+    let pretrained = pretrained.ok_or(AppError::Worker { what: "the study" })?;
+    let mut options = FitOptions::new(pretrained, Vec::new(), &study.folder);
+    options.model = Some(first.model.clone());
+    let datasets: BTreeSet<&str> = material.cells.iter().map(|cell| cell.dataset.as_str()).collect();
+    options.dataset = Some(datasets.into_iter().collect::<Vec<_>>().join("+"));
+    let excluded = study.spec.layers.exclude().iter().map(|glob| format!("!{glob}"));
+    options.layer_globs = study.spec.layers.include().iter().cloned().chain(excluded).collect();
+    Ok(options)
+}
+
+/// The digest of a unit's numbers, when its folder holds the finished fit of exactly these inputs: what a process killed
+/// between writing the fit and writing the ledger left behind.
+pub(super) fn finished(study: &Study, unit: &Unit) -> Option<String> {
+    let folder = match unit.shard {
+        None => study.files().fit(&unit.task.id),
+        Some(shard) => study.files().shard(&unit.task.id, shard),
+    };
+    let note = read_note(&folder)?;
+    let same = note.task == unit.task.id && note.inputs == unit.task.inputs && note.shard == unit.shard;
+    if same && Fit::read(&folder).is_ok() { digest(&folder).ok() } else { None }
+}
+
+/// SHA-256 of the file with the numbers.
+pub(super) fn digest(folder: &Path) -> Result<String, AppError> {
+    let path = folder.join(GRAM_FILE);
+    let bytes = fs::read(&path).map_err(AppError::file("read", &path))?;
+    Ok(Sha256::of(&bytes).to_string())
+}
+
+fn not_a_fit(path: &Path, error: &serde_json::Error) -> AppError {
+    AppError::NotAFit { path: path.to_owned(), reason: error.to_string() }
+}
+
+impl From<study::PlanError> for AppError {
+    fn from(error: study::PlanError) -> Self {
+        StudyError::from(error).into()
+    }
+}

@@ -1,0 +1,202 @@
+//! What the references of a study stand for: looked up once, pinned in the study's folder, fetched into the store.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::app::AppError;
+use crate::app::fit_record::InputRecord;
+use crate::app::input::{Input, InputError, Seeded};
+use crate::app::lock::{LockedArtifact, LockedFile};
+use crate::app::pull::{Pulled, local, pull, resolve};
+use crate::app::session::Session;
+use crate::digest::Digest;
+use crate::store::write_durable;
+use crate::study::{self, Found, Inventory, Plan, plan};
+
+use super::{Study, StudyError};
+
+/// Name of the file that pins the inputs.
+pub(super) const INPUTS_FILE: &str = "inputs.json";
+/// Questions to the server at the same time.
+const QUESTIONS: usize = 16;
+
+/// What one reference stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pinned {
+    #[serde(flatten)]
+    found: Found,
+    /// Path in the artifact, or on this machine.
+    file: PathBuf,
+    /// W&B's digest of the artifact; `None` for files.
+    artifact_digest: Option<String>,
+}
+
+/// A plan with what it rests on.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The plan.
+    pub plan: Plan,
+    pub(super) pinned: BTreeMap<String, Pinned>,
+}
+
+/// Looks up every reference of the study and pins what it finds in the study's folder; offline, reads what was pinned.
+///
+/// # Errors
+/// [`AppError`] when the server cannot be asked, or nothing is pinned. What does not exist is no error: the plan has it.
+pub async fn survey(study: &Study) -> Result<Survey, AppError> {
+    let references = study.spec.references();
+    let pinned = if study.session.client.is_none() && study.files().path(INPUTS_FILE).exists() {
+        pinned_before(study)?
+    } else {
+        let lookups = references.iter().map(|reference| look_up(&study.session, reference));
+        let found: Vec<_> = stream::iter(lookups).buffered(QUESTIONS).try_collect().await?;
+        let pairs = references.iter().cloned().zip(found);
+        let pinned: BTreeMap<_, _> = pairs.filter_map(|(reference, found)| Some((reference, found?))).collect();
+        let path = study.files().path(INPUTS_FILE);
+        let known = pinned_before(study).ok();
+        if known.as_ref() != Some(&pinned) {
+            let reason =
+                |error: serde_json::Error| StudyError::Inputs { path: path.clone(), reason: error.to_string() };
+            let json = serde_json::to_vec_pretty(&pinned).map_err(reason)?;
+            write_durable(&path, &json).map_err(AppError::file("write", &path))?;
+        }
+        pinned
+    };
+    let mut inventory: Inventory = BTreeMap::new();
+    for (reference, pinned) in &pinned {
+        let mut found = pinned.found.clone();
+        found.cached = if pinned.in_store(&study.session)?.is_some() { found.bytes } else { 0 };
+        inventory.insert(reference.clone(), found);
+    }
+    Ok(Survey { plan: plan(&study.spec, &inventory), pinned })
+}
+
+/// What was pinned before, as offline shards need it.
+fn pinned_before(study: &Study) -> Result<BTreeMap<String, Pinned>, AppError> {
+    let path = study.files().path(INPUTS_FILE);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StudyError::Inputs { path, reason: "there is no such file".to_owned() }.into());
+        }
+        Err(error) => return Err(AppError::file("read", &path)(error)),
+    };
+    Ok(serde_json::from_slice(&text).map_err(|error| StudyError::Inputs { path, reason: error.to_string() })?)
+}
+
+async fn look_up(session: &Session, reference: &str) -> Result<Option<Pinned>, AppError> {
+    let input = match Input::parse(reference) {
+        Ok(input) => input,
+        Err(InputError::NoFile { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if let Input::File(path) = &input {
+        let path = path.canonicalize().map_err(AppError::file("find", path))?;
+        let metadata = fs::metadata(&path).map_err(AppError::file("read", &path))?;
+        let modified = metadata.modified().map_err(AppError::file("read", &path))?;
+        let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        // As make does it: another size or time is another file. Hashing would read every byte twice.
+        let digest = format!("file:{}:{}:{modified}", path.display(), metadata.len());
+        let version = path.display().to_string();
+        let found = Found { version, digest, bytes: metadata.len(), cached: 0 };
+        return Ok(Some(Pinned { found, file: path, artifact_digest: None }));
+    }
+    let choice = match resolve(session, &input, None).await {
+        Ok(Some(choice)) => choice,
+        Ok(None) => return Ok(None),
+        Err(AppError::Wandb { source, .. }) if source.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (artifact, manifest) = (&choice.wanted.artifact, &choice.wanted.manifest);
+    let entry = manifest.entries.get(&choice.path).map(|entry| (entry.file_digest(), entry.size));
+    let Some((Ok(digest), bytes)) = entry else {
+        let found = format!("`{}`, whose digest cannot be verified", choice.path);
+        return Err(AppError::WhichFile { artifact: choice.reference, found });
+    };
+    let found = Found { version: artifact.name().to_string(), digest: digest.to_string(), bytes, cached: 0 };
+    Ok(Some(Pinned { found, file: PathBuf::from(&choice.path), artifact_digest: Some(artifact.digest.clone()) }))
+}
+
+impl Pinned {
+    /// The record and place of these bytes, when they are on this machine.
+    fn in_store(&self, session: &Session) -> Result<Option<crate::store::Object>, AppError> {
+        let Ok(digest) = Digest::parse(&self.found.digest) else { return Ok(None) };
+        Ok(session.store.find(&digest, self.found.bytes)?)
+    }
+
+    fn from_store(&self, session: &Session, input: (&str, Option<u64>)) -> Result<Option<Pulled>, AppError> {
+        let (reference, seed) = input;
+        let Some(artifact_digest) = &self.artifact_digest else {
+            let seeded = Seeded { seed, input: Input::File(self.file.clone()) };
+            return local(&seeded, &self.file).map(Some);
+        };
+        let Some(object) = self.in_store(session)? else { return Ok(None) };
+        let locked = LockedArtifact {
+            reference: reference.to_owned(),
+            resolved: self.found.version.clone(),
+            digest: artifact_digest.clone(),
+            files: vec![LockedFile {
+                path: self.file.display().to_string(),
+                digest: self.found.digest.clone(),
+                size: self.found.bytes,
+                sha256: object.sha256,
+            }],
+        };
+        let record = InputRecord {
+            input: reference.to_owned(),
+            seed,
+            resolved: Some(self.found.version.clone()),
+            artifact_digest: Some(artifact_digest.clone()),
+            file: self.file.clone(),
+            size: self.found.bytes,
+            digest: Some(self.found.digest.clone()),
+            sha256: Some(object.sha256),
+            verified: true,
+        };
+        Ok(Some(Pulled { record, path: object.path, artifact: None, downloaded: false, locked: Some(locked) }))
+    }
+}
+
+/// Makes these inputs readable: from the store without a question, else over the network, pinned to their versions.
+pub(super) async fn obtain(
+    session: &Session,
+    survey: &Survey,
+    inputs: &[(&study::Input, Option<u64>)],
+) -> Result<Vec<Pulled>, AppError> {
+    let pinned = |input: &study::Input| {
+        let missing = || AppError::Offline { what: input.reference.clone() };
+        survey.pinned.get(&input.reference).ok_or_else(missing)
+    };
+    let mut wanted = Vec::new();
+    for (input, seed) in inputs {
+        if pinned(input)?.from_store(session, (&input.reference, *seed))?.is_none() {
+            wanted.push(Seeded { seed: *seed, input: Input::parse(&input.found.version)? });
+        }
+    }
+    if !wanted.is_empty() {
+        pull(session, &wanted, None).await?;
+    }
+    let mut pulled = Vec::with_capacity(inputs.len());
+    for (input, seed) in inputs {
+        let here = pinned(input)?.from_store(session, (&input.reference, *seed))?;
+        pulled.push(here.ok_or_else(|| AppError::Offline { what: input.reference.clone() })?);
+    }
+    Ok(pulled)
+}
+
+/// Fetches everything the plan needs, so that its tasks need no network.
+///
+/// # Errors
+/// As for a download.
+pub async fn prefetch(study: &Study, survey: &Survey) -> Result<(), AppError> {
+    survey.plan.check().map_err(StudyError::from)?;
+    for cell in &survey.plan.cells {
+        let inputs: Vec<_> = cell.checkpoints().map(|input| (input, None)).collect();
+        obtain(&study.session, survey, &inputs).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! A study's results as W&B runs: one a cell in the study's group, and one summary. Run ids follow from the study, the
+//! task and its inputs, so that logging the same result again goes to the same run.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::app::AppError;
+use crate::app::blocking::run_blocking;
+use crate::app::fit_folder::Fit;
+use crate::app::log_fit::{LogOptions, finish, log_fit, object};
+use crate::digest::Sha256;
+use crate::study::{Log, Standing, Task, run_id};
+use crate::wandb::RunOptions;
+
+use super::inputs::Survey;
+use super::run::{Outcome, TaskFailure, explain};
+use super::summary::{Summary, summarise};
+use super::{Study, StudyError};
+
+/// Name of the summary in the ledger.
+const SUMMARY: &str = "summary";
+
+/// Logs the finished fit of a cell and returns its run.
+pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppError> {
+    let mut claim = study.files().claim(task, &study.worker)?;
+    let folder = Arc::new(study.files().fit(&task.id));
+    let reading = Arc::clone(&folder);
+    let fit = run_blocking("the study", move || Fit::read(&reading)).await?;
+    let options = LogOptions {
+        entity: study.spec.entity.clone().or_else(|| study.session.entity.clone()),
+        project: study.spec.project.clone().or_else(|| study.session.project.clone()),
+        group: Some(study.spec.name.clone()),
+        name: Some(task.id.replace('@', " ")),
+        id: Some(study.run_id.clone().unwrap_or_else(|| run_id(&study.spec.name, task))),
+        sweep: study.sweep.clone(),
+        without_artifact: !study.spec.log.contains(&Log::Artifacts),
+        ..LogOptions::default()
+    };
+    let logged = log_fit(&study.session, (&fit, &folder), &options).await?;
+    claim.logged(logged.path.clone())?;
+    Ok(logged.path)
+}
+
+/// Logs everything that is finished and not logged yet: the step after compute nodes without network.
+///
+/// # Errors
+/// What concerns the whole study; what could not be logged is in the outcome.
+pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
+    study.session.online("the study's runs")?;
+    let tasks = survey.plan.tasks();
+    let mut outcome = Outcome { tasks: tasks.len(), ..Outcome::default() };
+    let ledger = study.files().ledger()?;
+    for task in tasks.iter().filter(|task| survey.plan.cell(&task.id).is_some()) {
+        let Standing::Done { logged, .. } = ledger.standing(task) else { continue };
+        outcome.before += 1;
+        if logged.is_none() && study.spec.log.contains(&Log::Cells) {
+            match log_task(study, task).await {
+                Ok(run) => outcome.logged.push(run),
+                Err(error) => outcome.unlogged.push(TaskFailure { task: task.id.clone(), error: explain(&error) }),
+            }
+        }
+    }
+    push_summary(study, survey, &mut outcome).await?;
+    Ok(outcome)
+}
+
+/// Writes the summary, and logs it once for each state of the results.
+pub(super) async fn push_summary(study: &Study, survey: &Survey, outcome: &mut Outcome) -> Result<(), AppError> {
+    let summary = summarise(study, survey)?;
+    if !study.spec.log.contains(&Log::Summary) || study.session.client.is_none() || summary.cells.rows().is_empty() {
+        return Ok(());
+    }
+    let inputs = survey.plan.tasks().iter().map(|task| format!("{} {}\n", task.id, task.inputs)).collect::<String>();
+    let task = Task { id: SUMMARY.to_owned(), inputs: Sha256::of(inputs.as_bytes()).to_string() };
+    let mut claim = match study.files().claim(&task, &study.worker) {
+        // Another process is at it.
+        Err(AppError::Study(StudyError::Busy { .. })) => return Ok(()),
+        claim => claim?,
+    };
+    let result = summary.digest.clone();
+    let known = claim.ledger.standing(&task);
+    if matches!(known, Standing::Done { result: before, logged: Some(_) } if before == result) {
+        return Ok(());
+    }
+    claim.done(result, 0.0)?;
+    match log_summary(study, &summary, &task).await {
+        Ok(run) => {
+            claim.logged(run.clone())?;
+            outcome.logged.push(run);
+        }
+        Err(error) => outcome.unlogged.push(TaskFailure { task: task.id, error: explain(&error) }),
+    }
+    Ok(())
+}
+
+async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<String, AppError> {
+    let client = study.session.online("the study's summary")?;
+    let project = study.spec.project.clone().or_else(|| study.session.project.clone());
+    let project = project.unwrap_or_else(|| "uncategorized".to_owned());
+    let entity = study.session.entity_or_own(study.spec.entity.as_deref()).await?;
+    let config = object(json!({
+        "study": study.spec.name,
+        "models": study.spec.models,
+        "datasets": study.spec.datasets,
+        "seeds": study.spec.seeds,
+    }));
+    let options = RunOptions::new(project.clone())
+        .with_entity(entity)
+        .with_id(Some(run_id(&study.spec.name, task)))
+        .with_display_name(Some(format!("{} summary", study.spec.name)))
+        .with_group(Some(study.spec.name.clone()))
+        .with_job_type(Some("study".to_owned()))
+        .with_config(config);
+    let run = client.start_run(options).await;
+    let run = run.map_err(AppError::wandb(format!("start a run in project {project}")))?;
+    let work = async {
+        run.log_table("study/cells", &summary.cells).await?;
+        if !summary.datasets.rows().is_empty() {
+            run.log_table("study/datasets", &summary.datasets).await?;
+        }
+        run.set_summary(summary.aggregates.clone()).await?;
+        Ok(Vec::new())
+    };
+    let outcome = work.await;
+    Ok(finish(&study.session, run, outcome).await?.path)
+}

@@ -1,0 +1,94 @@
+//! Studies: the grid of a study file computed cell by cell, resumably. Joins the pure `study` room with store, server and
+//! file system; each verb of `wandb-pca study` is a file here.
+//!
+//! ```text
+//! <folder>/
+//!   inputs.json            what every reference stood for: version, digest, size; what offline shards read
+//!   ledger/<task>.jsonl    what happened to each task; its lock makes a task one process's at a time
+//!   <task>/                the fit of a cell (model@dataset) or of all datasets of a model (model+joint)
+//!   <task>/shards/i-of-N/  the fit of some of its layers, until they are reduced
+//!   slurm/                 job scripts and logs
+//!   cells.csv, datasets.csv  the summary
+//! ```
+
+mod cluster;
+mod compute;
+mod error;
+mod folder;
+mod init;
+mod inputs;
+mod log;
+mod reduce;
+mod run;
+mod status;
+mod summary;
+
+use std::path::PathBuf;
+
+pub use cluster::{ClusterOptions, submit_and_follow};
+pub use error::StudyError;
+pub use init::init;
+pub use inputs::{Survey, prefetch, survey};
+pub use log::push;
+pub use reduce::reduce;
+pub use run::{Outcome, TaskFailure, run, shard};
+pub use status::{TaskStatus, status};
+pub use summary::{Summary, summarise};
+
+use crate::study::{Plan, ShardId, Spec, Task};
+
+use super::session::Session;
+use folder::StudyFolder;
+
+/// A study on this machine.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// Client, store, watcher.
+    pub session: Session,
+    /// The study file.
+    pub spec: Spec,
+    /// Where everything of the study goes.
+    pub folder: PathBuf,
+    /// Who works, for the ledger: host and process.
+    pub worker: String,
+    /// Sweep that the runs belong to.
+    pub sweep: Option<String>,
+    /// Id of the run of the only cell, when a sweep's agent gave one.
+    pub run_id: Option<String>,
+}
+
+impl Study {
+    fn files(&self) -> StudyFolder {
+        StudyFolder::new(&self.folder)
+    }
+}
+
+/// The part of a task that one worker does: all of it, or one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// The whole task.
+    pub task: Task,
+    /// Which part of it.
+    pub shard: Option<ShardId>,
+}
+
+impl Unit {
+    /// What the ledger calls it.
+    fn ledger_task(&self) -> Task {
+        match self.shard {
+            None => self.task.clone(),
+            Some(shard) => {
+                let id = format!("{}.{}-of-{}", self.task.id, shard.index + 1, shard.of);
+                Task { id, inputs: self.task.inputs.clone() }
+            }
+        }
+    }
+}
+
+/// Every unit of a plan with each task in `shards` parts, in order.
+pub fn units(plan: &Plan, shards: u32) -> Vec<Unit> {
+    let parts = |task: Task| {
+        (0..shards).map(move |index| Unit { task: task.clone(), shard: Some(ShardId { index, of: shards }) })
+    };
+    plan.tasks().into_iter().flat_map(parts).collect()
+}

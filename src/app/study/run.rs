@@ -1,0 +1,203 @@
+//! Runs a study on this machine: task after task in the plan's order, the downloads of the next one while this one
+//! computes. Everything that is finished is in the ledger; a rerun does the rest.
+
+use std::time::Instant;
+
+use crate::app::AppError;
+use crate::study::{Ledger, Limits, Log, ShardId, Standing, Task};
+
+use super::compute::{Material, compute, finished};
+use super::inputs::{Survey, obtain};
+use super::log::log_task;
+use super::{Study, StudyError, Unit, units};
+
+/// What became of a study's tasks.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Tasks in all.
+    pub tasks: usize,
+    /// Finished before.
+    pub before: usize,
+    /// Finished now.
+    pub computed: usize,
+    /// Found finished on disk without a record, left by a crash.
+    pub adopted: usize,
+    /// Left to another process that works on them.
+    pub elsewhere: usize,
+    /// What went wrong, with no attempt left.
+    pub failed: Vec<TaskFailure>,
+    /// Whether there were so many failures that the rest was not tried.
+    pub too_many_failures: bool,
+    /// Runs that were logged now.
+    pub logged: Vec<String>,
+    /// Results that could not be logged, and why.
+    pub unlogged: Vec<TaskFailure>,
+}
+
+impl Outcome {
+    /// Whether everything was done.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.unlogged.is_empty() && self.elsewhere == 0 && !self.too_many_failures
+    }
+}
+
+/// A task and what went wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFailure {
+    /// The task.
+    pub task: String,
+    /// The error with its causes.
+    pub error: String,
+}
+
+/// Runs everything that is missing, changed or failed.
+///
+/// # Errors
+/// What concerns the whole study; what concerns one task is in the outcome.
+pub async fn run(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
+    survey.plan.check()?;
+    let whole = |task| Unit { task, shard: None };
+    let units: Vec<Unit> = survey.plan.tasks().into_iter().map(whole).collect();
+    let mut outcome = work(study, survey, &units).await?;
+    if outcome.failed.is_empty() && outcome.elsewhere == 0 {
+        super::log::push_summary(study, survey, &mut outcome).await?;
+    }
+    Ok(outcome)
+}
+
+/// Runs part `i` of N of the study's units, each task being split into as many shards as the study says. Needs no
+/// network when everything was fetched before.
+///
+/// # Errors
+/// As [`run`].
+pub async fn shard(study: &Study, survey: &Survey, part: ShardId) -> Result<Outcome, AppError> {
+    survey.plan.check()?;
+    let all = units(&survey.plan, study.spec.shards);
+    let bytes: Vec<u64> = all
+        .iter()
+        .map(|unit| {
+            let material = Material::of(&survey.plan, &unit.task.id);
+            let bytes = material.map_or(0, |m| m.inputs().iter().map(|(input, _)| input.found.bytes).sum::<u64>());
+            bytes / u64::from(study.spec.shards)
+        })
+        .collect();
+    // With one part a unit, as SLURM arrays have it, part i is unit i whatever the sizes.
+    let range = if part.of as usize == all.len() {
+        part.index as usize..part.index as usize + 1
+    } else {
+        crate::study::split(&bytes, part.of).into_iter().nth(part.index as usize).unwrap_or(0..0)
+    };
+    let no_such = || StudyError::NoSuchUnit { shard: part.to_string(), units: all.len() };
+    let mine = all.get(range).ok_or_else(no_such)?;
+    work(study, survey, mine).await
+}
+
+async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome, AppError> {
+    let files = study.files();
+    let mut ledger = files.ledger()?;
+    ledger.begin_round();
+    let tasks: Vec<Task> = units.iter().map(Unit::ledger_task).collect();
+    let limits = Limits { attempts: study.spec.retries.saturating_add(1), max_failures: study.spec.max_failures };
+    let mut outcome = Outcome { tasks: tasks.len(), ..Outcome::default() };
+    outcome.before = ledger.todo(&tasks, limits).done;
+    let mut elsewhere = vec![false; units.len()];
+    // Logging what was finished before but not logged comes first: it costs no computing.
+    for (unit, task) in units.iter().zip(&tasks) {
+        if let Standing::Done { logged: None, .. } = ledger.standing(task) {
+            log_unit(study, unit, &mut outcome).await;
+        }
+    }
+    loop {
+        let todo = ledger.todo(&tasks, limits);
+        let mut open = todo.next.iter().map(|(at, _)| *at).filter(|&at| !elsewhere.get(at).is_some_and(|busy| *busy));
+        let Some((at, unit, task)) = open.next().and_then(|at| Some((at, units.get(at)?, tasks.get(at)?))) else {
+            outcome.too_many_failures = todo.too_many_failures;
+            outcome.elsewhere = elsewhere.iter().filter(|busy| **busy).count();
+            outcome.failed = todo.given_up.iter().filter_map(|&at| failure(&ledger, tasks.get(at)?)).collect();
+            return Ok(outcome);
+        };
+        let mut claim = match files.claim(task, &study.worker) {
+            Ok(claim) => claim,
+            Err(AppError::Study(StudyError::Busy { .. })) => {
+                if let Some(busy) = elsewhere.get_mut(at) {
+                    *busy = true;
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if let Standing::Done { .. } = claim.ledger.standing(task) {
+            // Another process finished it since we read the ledger.
+            outcome.before += 1;
+        } else if let Some(result) = finished(study, unit) {
+            claim.done(result, 0.0)?;
+            outcome.adopted += 1;
+        } else {
+            claim.begin()?;
+            let started = Instant::now();
+            let next = open.next().and_then(|at| units.get(at));
+            let (computed, ()) = tokio::join!(compute(study, survey, unit), fetch_ahead(study, survey, next));
+            match computed {
+                Ok(result) => {
+                    claim.done(result, started.elapsed().as_secs_f64())?;
+                    outcome.computed += 1;
+                }
+                Err(error) => claim.failed(explain(&error))?,
+            }
+        }
+        let standing = claim.ledger.standing(task);
+        if let Some(state) = claim.ledger.state(&task.id) {
+            ledger.absorb(&task.id, state.clone());
+        }
+        drop(claim);
+        if let Standing::Done { logged: None, .. } = standing {
+            log_unit(study, unit, &mut outcome).await;
+        }
+    }
+}
+
+fn failure(ledger: &Ledger, task: &Task) -> Option<TaskFailure> {
+    match ledger.standing(task) {
+        Standing::Failed { error } => Some(TaskFailure { task: task.id.clone(), error }),
+        Standing::Interrupted { worker } => {
+            Some(TaskFailure { task: task.id.clone(), error: format!("interrupted on {worker}") })
+        }
+        _ => None,
+    }
+}
+
+/// Downloads what the next unit needs. Its errors are that unit's own: it will meet them again.
+async fn fetch_ahead(study: &Study, survey: &Survey, unit: Option<&Unit>) {
+    let Some(material) = unit.and_then(|unit| Material::of(&survey.plan, &unit.task.id)) else { return };
+    if let Err(error) = obtain(&study.session, survey, &material.inputs()).await {
+        tracing::debug!("fetching ahead: {}", explain(&error));
+    }
+}
+
+async fn log_unit(study: &Study, unit: &Unit, outcome: &mut Outcome) {
+    let is_cell = unit.shard.is_none() && unit.task.id.contains('@');
+    if !is_cell || study.session.client.is_none() || !study.spec.log.contains(&Log::Cells) {
+        return;
+    }
+    match log_task(study, &unit.task).await {
+        Ok(run) => outcome.logged.push(run),
+        Err(error) => {
+            let error = explain(&error);
+            study.session.progress.note(&format!("{} could not be logged: {error}", unit.task.id));
+            outcome.unlogged.push(TaskFailure { task: unit.task.id.clone(), error });
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn explain(error: &AppError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}

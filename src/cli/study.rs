@@ -1,0 +1,247 @@
+//! `study`: one short function a verb.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use wandb_pca::app::AppError;
+use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey};
+use wandb_pca::store::write_durable;
+use wandb_pca::study::{Rates, Spec};
+
+use super::commands::Context;
+use super::exit::{PartlyDone, UsageError};
+use super::render::{Output, bytes_text, printable};
+use super::study_args::{self as args, Engine};
+
+pub(super) async fn dispatch(context: &Context<'_>, command: &args::Study) -> anyhow::Result<Output> {
+    match command {
+        args::Study::Init(init) => init_file(context, init).await,
+        args::Study::Plan(plan) => show_plan(context, plan).await,
+        args::Study::Run(run) => run_study(context, run).await,
+        args::Study::Prefetch(file) => {
+            let (study, survey) = open(context, file).await?;
+            study::prefetch(&study, &survey).await?;
+            let bytes = survey.plan.estimate(Rates { download: 0.0, analysis: 0.0 }).disk_bytes;
+            let text = format!("everything is here: {}\n", bytes_text(bytes));
+            Ok(Output { schema: "study-prefetch/1", json: json!({ "bytes": bytes }), text })
+        }
+        args::Study::Shard(shard) => {
+            let (study, survey) = open(context, &shard.study).await?;
+            let outcome = study::shard(&study, &survey, shard.part).await?;
+            told(context, &study, &outcome)
+        }
+        args::Study::Reduce(file) => {
+            let (study, survey) = open(context, file).await?;
+            let outcome = study::reduce(&study, &survey)?;
+            study::summarise(&study, &survey)?;
+            told(context, &study, &outcome)
+        }
+        args::Study::Push(file) => {
+            let (study, survey) = open(context, file).await?;
+            let outcome = study::push(&study, &survey).await?;
+            told(context, &study, &outcome)
+        }
+        args::Study::Status(file) => show_status(context, file).await,
+    }
+}
+
+async fn init_file(context: &Context<'_>, init: &args::Init) -> anyhow::Result<Output> {
+    let (entity, project) = match init.project.split_once('/') {
+        Some((entity, project)) => (Some(entity), project),
+        None => (None, init.project.as_str()),
+    };
+    let text = study::init(&context.session, entity, project).await?;
+    let json = json!({ "study": text, "file": init.out });
+    if let Some(path) = &init.out {
+        if path.exists() {
+            return Err(UsageError(format!("{} exists; choose another name", path.display())).into());
+        }
+        write_durable(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        let text = format!("{}\n", path.display());
+        return Ok(Output { schema: "study-init/1", json, text });
+    }
+    Ok(Output { schema: "study-init/1", json, text })
+}
+
+fn read(context: &Context<'_>, file: &args::File) -> anyhow::Result<Study> {
+    let text = fs::read_to_string(&file.file).map_err(|source| AppError::File {
+        action: "read",
+        path: file.file.clone(),
+        source,
+    })?;
+    let spec = Spec::parse(&text).map_err(|source| StudyError::Spec { path: file.file.clone(), source });
+    let mut spec = spec.map_err(AppError::from)?;
+    spec.shards = file.shards.unwrap_or(spec.shards);
+    spec.entity = spec.entity.or_else(|| context.session.entity.clone());
+    spec.project = spec.project.or_else(|| context.session.project.clone());
+    let folder = file.out.clone().unwrap_or_else(|| PathBuf::from(format!("study-{}", spec.name)));
+    let host = context.environment.get(super::env::HOSTNAME).unwrap_or("localhost");
+    let worker = format!("{host}:{}", std::process::id());
+    Ok(Study { session: context.session.clone(), spec, folder, worker, sweep: None, run_id: None })
+}
+
+async fn open(context: &Context<'_>, file: &args::File) -> anyhow::Result<(Study, Survey)> {
+    let study = read(context, file)?;
+    let survey = study::survey(&study).await?;
+    Ok((study, survey))
+}
+
+async fn show_plan(context: &Context<'_>, args: &args::Plan) -> anyhow::Result<Output> {
+    let (study, survey) = open(context, &args.study).await?;
+    let plan = &survey.plan;
+    let rates = Rates { download: args.download_rate * 1e6, analysis: args.analysis_rate * 1e6 };
+    let estimate = plan.estimate(rates);
+    let mut text = String::new();
+    for cell in &plan.cells {
+        writeln!(text, "{}  {} seeds, {}", printable(&cell.id), cell.seeds.len(), bytes_text(cell.bytes()))?;
+    }
+    for joint in &plan.joints {
+        writeln!(text, "{}  {} datasets in one Gram", printable(&joint.id), joint.cells.len())?;
+    }
+    for seed in &plan.skipped_seeds {
+        writeln!(text, "without seed {} of {}: no {}", seed.seed, seed.cell, printable(&seed.reference))?;
+    }
+    for skipped in &plan.skipped {
+        let what = skipped.missing.first().map(String::as_str).unwrap_or_default();
+        let (model, dataset, count) = (&skipped.model, &skipped.dataset, skipped.missing.len());
+        writeln!(text, "left out {model}@{dataset}: {count} missing, such as {}", printable(what))?;
+    }
+    writeln!(
+        text,
+        "{} cells; fetch {}, store {}, read {}",
+        plan.cells.len(),
+        bytes_text(estimate.fetch_bytes),
+        bytes_text(estimate.disk_bytes),
+        bytes_text(estimate.read_bytes)
+    )?;
+    if let Some(seconds) = estimate.seconds {
+        let (download, analysis) = (args.download_rate, args.analysis_rate);
+        writeln!(text, "about {seconds:.0} s at {download} MB/s of download and {analysis} MB/s of analysis")?;
+    }
+    let ledger_todo = study::status(&study, &survey)?.iter().filter(|task| task.state != "done").count();
+    writeln!(text, "{ledger_todo} of {} tasks to do", plan.tasks().len())?;
+    if let Err(error) = plan.check() {
+        writeln!(text, "cannot run: {error}")?;
+    }
+    let json = json!({ "plan": plan, "estimate": estimate, "todo": ledger_todo, "runnable": plan.check().is_ok() });
+    Ok(Output { schema: "study-plan/1", json, text })
+}
+
+async fn run_study(context: &Context<'_>, args: &args::Run) -> anyhow::Result<Output> {
+    let mut study = read(context, &args.study)?;
+    study.spec.retries = args.retries.unwrap_or(study.spec.retries);
+    study.spec.max_failures = args.max_failures.or(study.spec.max_failures);
+    if args.no_log {
+        study.spec.log.clear();
+    }
+    let survey = study::survey(&study).await?;
+    let outcome = match args.engine {
+        Engine::Local => study::run(&study, &survey).await?,
+        Engine::Slurm => {
+            if !args.poll.is_finite() || args.poll < 0.1 {
+                return Err(UsageError("--poll is at least 0.1 seconds".to_owned()).into());
+            }
+            let command = shard_command(&study, args)?;
+            let options = ClusterOptions { command, poll: Duration::from_secs_f64(args.poll) };
+            let mut outcome = study::submit_and_follow(&study, &survey, &options).await?;
+            if study.session.client.is_some() && outcome.failed.is_empty() && !study.spec.log.is_empty() {
+                let pushed = study::push(&study, &survey).await?;
+                (outcome.logged, outcome.unlogged) = (pushed.logged, pushed.unlogged);
+            }
+            outcome
+        }
+    };
+    told(context, &study, &outcome)
+}
+
+/// This program as a compute node starts it, up to `i/N`.
+fn shard_command(study: &Study, args: &args::Run) -> anyhow::Result<Vec<String>> {
+    let absolute = |path: &std::path::Path| -> anyhow::Result<String> {
+        let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+        path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
+    };
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let words = ["--offline".to_owned(), "study".to_owned(), "shard".to_owned(), absolute(&args.study.file)?];
+    let folder = ["--out".to_owned(), absolute(&study.folder)?, "--shards".to_owned(), study.spec.shards.to_string()];
+    Ok(std::iter::once(absolute(&program)?).chain(words).chain(folder).collect())
+}
+
+async fn show_status(context: &Context<'_>, file: &args::File) -> anyhow::Result<Output> {
+    let (study, survey) = open(context, file).await?;
+    let tasks = study::status(&study, &survey)?;
+    let mut text = String::new();
+    let mut list = Vec::new();
+    for task in &tasks {
+        let detail = task.detail.as_deref().map(|detail| format!("  {}", printable(detail))).unwrap_or_default();
+        let seconds = task.seconds.map(|seconds| format!("  {seconds:.1} s")).unwrap_or_default();
+        let shards = match (study.spec.shards, task.state) {
+            (1, _) | (_, "done") => String::new(),
+            (of, _) => format!("  {}/{of} shards", task.shards_done),
+        };
+        let run = task.run.as_deref().map(|run| format!("  {run}")).unwrap_or_default();
+        writeln!(text, "{}  {}{shards}{seconds}{run}{detail}", printable(&task.task), task.state)?;
+        list.push(json!({
+            "task": task.task,
+            "state": task.state,
+            "detail": task.detail,
+            "seconds": task.seconds,
+            "shards_done": task.shards_done,
+            "run": task.run,
+        }));
+    }
+    let done = tasks.iter().filter(|task| task.state == "done").count();
+    writeln!(text, "{done} of {} tasks done", tasks.len())?;
+    Ok(Output { schema: "study-status/1", json: json!({ "tasks": list, "done": done }), text })
+}
+
+/// What was done; what was not makes it exit code 7, after the results are out.
+fn told(context: &Context<'_>, study: &Study, outcome: &Outcome) -> anyhow::Result<Output> {
+    let mut text = String::new();
+    if let Ok(table) = fs::read_to_string(study.folder.join("cells.csv")) {
+        for line in table.lines().take(40) {
+            writeln!(text, "{}", printable(line))?;
+        }
+    }
+    writeln!(
+        text,
+        "{} tasks: {} computed, {} found finished, {} done before",
+        outcome.tasks, outcome.computed, outcome.adopted, outcome.before
+    )?;
+    for run in &outcome.logged {
+        writeln!(text, "run     {}/{}", context.session.app_url, printable(run))?;
+    }
+    let failures: Vec<_> = outcome.failed.iter().chain(&outcome.unlogged).collect();
+    for failure in &failures {
+        writeln!(text, "failed  {}: {}", printable(&failure.task), printable(&failure.error))?;
+    }
+    writeln!(text, "results {}", printable(&study.folder.display().to_string()))?;
+    let failed = |list: &[study::TaskFailure]| -> Vec<Value> {
+        list.iter().map(|failure| json!({ "task": failure.task, "error": failure.error })).collect()
+    };
+    let json = json!({
+        "folder": study.folder,
+        "tasks": outcome.tasks,
+        "computed": outcome.computed,
+        "adopted": outcome.adopted,
+        "before": outcome.before,
+        "elsewhere": outcome.elsewhere,
+        "failed": failed(&outcome.failed),
+        "unlogged": failed(&outcome.unlogged),
+        "too_many_failures": outcome.too_many_failures,
+        "runs": outcome.logged,
+    });
+    let output = Output { schema: "study/1", json, text };
+    if outcome.is_complete() {
+        return Ok(output);
+    }
+    output.print(context.json)?;
+    let why = match failures.len() {
+        0 => format!("{} tasks are with other processes", outcome.elsewhere),
+        count => format!("{count} tasks went wrong"),
+    };
+    Err(PartlyDone(why).into())
+}

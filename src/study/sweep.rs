@@ -1,0 +1,289 @@
+//! W&B sweeps as text: the configuration that makes a study a grid sweep, and the parameters that an agent hands to our
+//! program. No I/O: the caller reads the file that `WANDB_SWEEP_PARAM_PATH` names.
+//!
+//! The agent expands the `${…}` elements of `command` and gives each run one combination, as `--model=… --dataset=…` and
+//! as a parameter file (`wandb_version: 1`, then `name:` with `value:` below). Values print in Python's style.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::discover::scalar;
+use super::spec::{LayerFilter, Spec, SpecProblem};
+use crate::digest::Sha256;
+
+/// One combination of a sweep over a study.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The model.
+    pub model: String,
+    /// The dataset.
+    pub dataset: String,
+    /// The only layers to take, as a glob, in place of the study's.
+    pub layers: Option<String>,
+    /// The only seeds to take, such as `0..4`, in place of the study's.
+    pub seeds: Option<String>,
+}
+
+/// Parameters that name no cell of the study.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AssignmentError {
+    /// The parameter file is not of W&B's form.
+    #[error(
+        "the sweep's parameter file is not a mapping from names to values (line {line}, column {column}: {reason})"
+    )]
+    NotParameters {
+        /// Line, from 1; 0 when unknown.
+        line: u64,
+        /// Column, from 1; 0 when unknown.
+        column: u64,
+        /// What the parser says.
+        reason: String,
+    },
+    /// An argument that is not `--name=value`.
+    #[error("`{argument}` is not a sweep parameter: it should be --name=value")]
+    NotAnArgument {
+        /// The argument.
+        argument: String,
+    },
+    /// A parameter that means nothing to a study.
+    #[error("`{name}` is not a parameter of a study; there are model, dataset, layers and seeds")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+    /// A parameter that every cell needs.
+    #[error("the sweep gives no `{name}`")]
+    Lacks {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A value that is not in the study.
+    #[error("the study has no {name} `{value}`")]
+    NotInStudy {
+        /// Of which parameter.
+        name: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A value that makes no sense.
+    #[error("the sweep's `{name}` makes no sense")]
+    Invalid {
+        /// Of which parameter.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: SpecProblem,
+    },
+}
+
+/// The configuration of a grid sweep over the cells of a study, as YAML. `command` is our program with the arguments
+/// that make it run one cell; the parameters are appended by the agent.
+pub fn configuration(spec: &Spec, command: &[String]) -> String {
+    let mut text = String::new();
+    let program = command.first().map_or("wandb-pca", String::as_str);
+    let _ = writeln!(text, "name: {}\nmethod: grid\nprogram: {}\ncommand:", scalar(&spec.name), scalar(program));
+    for word in command.iter().map(String::as_str).chain(["${args}"]) {
+        let _ = writeln!(text, "  - {}", scalar(word));
+    }
+    text.push_str("parameters:\n");
+    let mut parameter = |name: &str, values: &[String]| {
+        let values: Vec<String> = values.iter().map(|value| scalar(value)).collect();
+        let _ = writeln!(text, "  {name}:\n    values: [{}]", values.join(", "));
+    };
+    parameter("dataset", &spec.datasets);
+    for (name, values) in [("layers", &spec.sweep.layers), ("seeds", &spec.sweep.seeds)] {
+        if !values.is_empty() {
+            parameter(name, values);
+        }
+    }
+    parameter("model", &spec.models);
+    text
+}
+
+/// What a parameter file holds for one name.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Wrapped { value: Scalar },
+    Bare(Scalar),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Integer(i64),
+    Number(f64),
+    Truth(bool),
+    Text(String),
+}
+
+impl Scalar {
+    fn into_text(self) -> String {
+        match self {
+            Self::Integer(number) => number.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Truth(truth) => if truth { "True" } else { "False" }.to_owned(),
+            Self::Text(text) => text,
+        }
+    }
+}
+
+impl Assignment {
+    /// Reads the parameter file that an agent writes.
+    ///
+    /// # Errors
+    /// [`AssignmentError`] when it is of another form, or its parameters are not those of a study.
+    pub fn from_file(text: &str) -> Result<Self, AssignmentError> {
+        let entries: BTreeMap<String, Entry> = serde_saphyr::from_str(text).map_err(|error| {
+            let (line, column, reason) = super::file::explain(&error);
+            AssignmentError::NotParameters { line, column, reason }
+        })?;
+        let value = |entry| match entry {
+            Entry::Wrapped { value } | Entry::Bare(value) => value.into_text(),
+        };
+        let named = entries.into_iter().filter(|(name, _)| name != "wandb_version");
+        Self::from_parameters(named.map(|(name, entry)| (name, value(entry))))
+    }
+
+    /// Reads `--name=value` arguments, as `${args}` gives them; `name=value` (`${args_no_hyphens}`) works as well.
+    ///
+    /// # Errors
+    /// [`AssignmentError`] when an argument is of another form, or not a parameter of a study.
+    pub fn from_arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self, AssignmentError> {
+        let mut parameters = Vec::new();
+        for argument in arguments {
+            let pair = argument.strip_prefix("--").unwrap_or(argument).split_once('=');
+            let Some((name, value)) = pair else {
+                return Err(AssignmentError::NotAnArgument { argument: argument.to_owned() });
+            };
+            parameters.push((name.to_owned(), value.to_owned()));
+        }
+        Self::from_parameters(parameters)
+    }
+
+    fn from_parameters(parameters: impl IntoIterator<Item = (String, String)>) -> Result<Self, AssignmentError> {
+        let (mut model, mut dataset, mut layers, mut seeds) = (None, None, None, None);
+        for (name, value) in parameters {
+            match name.as_str() {
+                "model" => model = Some(value),
+                "dataset" => dataset = Some(value),
+                "layers" => layers = Some(value),
+                "seeds" => seeds = Some(value),
+                _ => return Err(AssignmentError::Unknown { name }),
+            }
+        }
+        Ok(Self {
+            model: model.ok_or(AssignmentError::Lacks { name: "model" })?,
+            dataset: dataset.ok_or(AssignmentError::Lacks { name: "dataset" })?,
+            layers,
+            seeds,
+        })
+    }
+}
+
+impl Spec {
+    /// The study of this one cell: what a sweep's run has to do. Replaced layers or seeds make it a variant, whose cell
+    /// has an id of its own.
+    ///
+    /// # Errors
+    /// [`AssignmentError`] when the cell is not in the study or a value makes no sense.
+    pub fn assigned(&self, assignment: &Assignment) -> Result<Self, AssignmentError> {
+        let within = |name, list: &[String], value: &String| {
+            let found = list.contains(value);
+            found.then(|| vec![value.clone()]).ok_or_else(|| AssignmentError::NotInStudy { name, value: value.clone() })
+        };
+        let mut spec = Self {
+            models: within("model", &self.models, &assignment.model)?,
+            datasets: within("dataset", &self.datasets, &assignment.dataset)?,
+            ..self.clone()
+        };
+        if let Some(glob) = &assignment.layers {
+            spec.layers = LayerFilter::new(vec![glob.clone()], self.layers.exclude().to_vec())
+                .map_err(|source| AssignmentError::Invalid { name: "layers", source })?;
+        }
+        if let Some(seeds) = &assignment.seeds {
+            spec.seeds =
+                super::file::seeds_of(seeds).map_err(|source| AssignmentError::Invalid { name: "seeds", source })?;
+        }
+        if assignment.layers.is_some() || assignment.seeds.is_some() {
+            let text = format!("{:?} {:?}", assignment.layers, assignment.seeds);
+            let mut variant = Sha256::of(text.as_bytes()).to_string();
+            variant.truncate(8);
+            spec.variant = Some(variant);
+        }
+        Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec(extra: &str) -> Spec {
+        Spec::parse(&format!("name: s\nmodels: [a, b]\ndatasets: [x, y]\nseeds: 0..9\n{extra}")).unwrap()
+    }
+
+    #[test]
+    fn the_configuration_of_a_grid() {
+        let command = ["${env}", "/opt/wandb-pca", "sweep", "cell", "my study.yaml"].map(str::to_owned);
+        let text = configuration(&spec("sweep:\n  seeds: [0..4, 0..9]\n"), &command);
+        assert_eq!(
+            text,
+            "name: s\nmethod: grid\nprogram: \"${env}\"\ncommand:\n  - \"${env}\"\n  - \"/opt/wandb-pca\"\n  - sweep\n  \
+             - cell\n  - \"my study.yaml\"\n  - \"${args}\"\nparameters:\n  dataset:\n    values: [x, \"y\"]\n  seeds:\n    \
+             values: [\"0..4\", \"0..9\"]\n  model:\n    values: [a, b]\n"
+        );
+    }
+
+    #[test]
+    fn what_an_agent_hands_over() {
+        let file = "wandb_version: 1\n\ndataset:\n  value: x\nmodel:\n  value: a\nseeds:\n  value: 0..4\n";
+        let from_file = Assignment::from_file(file).unwrap();
+        let arguments = ["--dataset=x", "--model=a", "--seeds=0..4"];
+        assert_eq!(from_file, Assignment::from_arguments(arguments).unwrap());
+        let cell = spec("").assigned(&from_file).unwrap();
+        assert_eq!((cell.models.len(), cell.datasets.len(), cell.seeds.len()), (1, 1, 5));
+        assert!(cell.variant.is_some());
+        let plain = Assignment { seeds: None, ..from_file };
+        assert!(spec("").assigned(&plain).unwrap().variant.is_none());
+    }
+
+    #[test]
+    fn what_is_not_an_assignment() {
+        let refused = |arguments: &[&str]| Assignment::from_arguments(arguments.iter().copied()).unwrap_err();
+        assert!(matches!(refused(&["--model=a"]), AssignmentError::Lacks { name: "dataset" }));
+        assert!(matches!(refused(&["--model"]), AssignmentError::NotAnArgument { .. }));
+        assert!(matches!(refused(&["--lr=1"]), AssignmentError::Unknown { .. }));
+        assert!(matches!(Assignment::from_file("- a\n"), Err(AssignmentError::NotParameters { .. })));
+        let assign = |arguments: &[&str]| {
+            let assignment = Assignment::from_arguments(arguments.iter().copied()).unwrap();
+            spec("").assigned(&assignment).unwrap_err()
+        };
+        assert!(matches!(assign(&["--model=c", "--dataset=x"]), AssignmentError::NotInStudy { name: "model", .. }));
+        let invalid = assign(&["--model=a", "--dataset=x", "--seeds=4..1"]);
+        assert!(matches!(invalid, AssignmentError::Invalid { name: "seeds", .. }));
+        let invalid = assign(&["--model=a", "--dataset=x", "--layers=["]);
+        assert!(matches!(invalid, AssignmentError::Invalid { name: "layers", .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_of_a_command_read_back(words in proptest::collection::vec(".{1,12}", 1..5)) {
+            #[derive(Deserialize)]
+            struct Configuration {
+                command: Vec<String>,
+            }
+            let read: Configuration = serde_saphyr::from_str(&configuration(&spec(""), &words)).unwrap();
+            prop_assert_eq!(&read.command[..words.len()], &words[..]);
+        }
+
+        #[test]
+        fn no_file_panics(text in "(wandb_version: 1\n)?.{0,40}") {
+            let _ = Assignment::from_file(&text);
+        }
+    }
+}
