@@ -43,6 +43,11 @@ pub(super) fn write(html: &mut Html, fit: &FitSection, number: usize) {
 
 fn facts(html: &mut Html, fit: &FitSection) {
     let degenerate = fit.layers.iter().filter(|row| row.degenerate).count();
+    let without_variance = match degenerate {
+        0 => String::new(),
+        1 => "1 layer".to_owned(),
+        count => format!("{count} layers"),
+    };
     let first = fit.whole.first().map(|ratio| number::percent(*ratio)).unwrap_or_default();
     let off_diagonal: Vec<f64> = fit
         .cosine
@@ -65,7 +70,7 @@ fn facts(html: &mut Html, fit: &FitSection) {
             ("Total variance", number::short(fit.total_variance())),
             ("First component", first),
             ("Mean cosine", cosine),
-            ("Without variance", if degenerate == 0 { String::new() } else { format!("{degenerate} layers") }),
+            ("Without variance", without_variance),
         ],
     );
 }

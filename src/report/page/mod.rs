@@ -127,7 +127,7 @@ fn contents(html: &mut Html, input: &ReportInput) {
 fn figures(html: &mut Html, id: &str, scenes: impl IntoIterator<Item = Option<Scene>>) {
     html.raw("<div class=\"figures\">\n");
     for (position, scene) in scenes.into_iter().flatten().enumerate() {
-        html.raw(if scene.width > 560.0 { "<figure class=\"wide\">" } else { "<figure>" });
+        html.raw(if scene.width > 620.0 { "<figure class=\"wide\">" } else { "<figure>" });
         html.scene(&scene, &format!("{id}-plot-{}", position + 1)).raw("</figure>\n");
     }
     html.raw("</div>\n");
