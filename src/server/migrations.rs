@@ -1,7 +1,7 @@
 //! The database schema, as the list of steps that lead to it. A step that was released is never edited: add another.
 
 /// Applied in order; `user_version` counts the ones done.
-pub(super) const MIGRATIONS: &[&str] = &[FOUNDATION];
+pub(super) const MIGRATIONS: &[&str] = &[FOUNDATION, SWEEPS];
 
 /// Times are milliseconds since 1970; digests of content are lower-case hex.
 const FOUNDATION: &str = "
@@ -213,4 +213,40 @@ CREATE TABLE multipart (
     parts TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) WITHOUT ROWID;
+";
+
+/// A run that an agent was told to start is known here before it exists.
+const SWEEPS: &str = "
+CREATE TABLE sweep (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    display_name TEXT,
+    description TEXT,
+    state TEXT NOT NULL CHECK (state IN ('PENDING', 'RUNNING', 'PAUSED', 'FINISHED', 'CANCELED')),
+    config TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    UNIQUE (project_id, name)
+);
+
+CREATE TABLE agent (
+    id INTEGER PRIMARY KEY,
+    sweep_id INTEGER NOT NULL REFERENCES sweep (id) ON DELETE CASCADE,
+    host TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL
+);
+
+CREATE TABLE sweep_run (
+    id INTEGER PRIMARY KEY,
+    sweep_id INTEGER NOT NULL REFERENCES sweep (id) ON DELETE CASCADE,
+    agent_id INTEGER NOT NULL REFERENCES agent (id) ON DELETE CASCADE,
+    run_name TEXT NOT NULL,
+    args TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX sweep_run_sweep ON sweep_run (sweep_id);
+CREATE INDEX run_sweep ON run (sweep_id);
 ";

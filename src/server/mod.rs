@@ -32,6 +32,7 @@ mod migrations;
 mod resolve;
 mod row_json;
 mod rows;
+mod sweep_plan;
 mod transfer;
 
 use std::fs::{self, File, OpenOptions};

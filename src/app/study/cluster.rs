@@ -94,7 +94,7 @@ async fn submit(study: &Study, options: &ClusterOptions, tasks: &[u32], total: u
     let cache = std::path::absolute(&cache).map_err(AppError::file("find", &cache))?;
     let (logs, cache) = (folder.display().to_string(), cache.display().to_string());
     let text = script(
-        &study.spec.slurm.clone().unwrap_or_else(Slurm::default),
+        &study.spec.slurm.clone().unwrap_or_default(),
         ArrayJob {
             name: &study.spec.name,
             command: &options.command,

@@ -128,7 +128,7 @@ impl Pinned {
         Ok(session.store.find(&digest, self.found.bytes)?)
     }
 
-    fn from_store(&self, session: &Session, input: (&str, Option<u64>)) -> Result<Option<Pulled>, AppError> {
+    fn stored(&self, session: &Session, input: (&str, Option<u64>)) -> Result<Option<Pulled>, AppError> {
         let (reference, seed) = input;
         let Some(artifact_digest) = &self.artifact_digest else {
             let seeded = Seeded { seed, input: Input::File(self.file.clone()) };
@@ -173,7 +173,7 @@ pub(super) async fn obtain(
     };
     let mut wanted = Vec::new();
     for (input, seed) in inputs {
-        if pinned(input)?.from_store(session, (&input.reference, *seed))?.is_none() {
+        if pinned(input)?.stored(session, (&input.reference, *seed))?.is_none() {
             wanted.push(Seeded { seed: *seed, input: Input::parse(&input.found.version)? });
         }
     }
@@ -182,7 +182,7 @@ pub(super) async fn obtain(
     }
     let mut pulled = Vec::with_capacity(inputs.len());
     for (input, seed) in inputs {
-        let here = pinned(input)?.from_store(session, (&input.reference, *seed))?;
+        let here = pinned(input)?.stored(session, (&input.reference, *seed))?;
         pulled.push(here.ok_or_else(|| AppError::Offline { what: input.reference.clone() })?);
     }
     Ok(pulled)

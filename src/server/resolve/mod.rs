@@ -12,6 +12,7 @@ mod plain;
 mod project;
 mod run;
 mod run_write;
+mod sweep;
 mod upload;
 mod viewer;
 
@@ -233,6 +234,9 @@ fn mutate(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
         "createRunFiles" => run_write::create_files(ask),
         "markRunFilesUploaded" => run_write::mark_uploaded(ask),
         "deleteFiles" => run_write::delete_files(ask),
+        "upsertSweep" => sweep::upsert(ask),
+        "createAgent" => sweep::create_agent(ask),
+        "agentHeartbeat" => sweep::heartbeat(ask),
         "createArtifact" => artifact_write::create(ask),
         "createArtifactManifest" => upload::create_manifest(ask),
         "updateArtifactManifest" => upload::update_manifest(ask),

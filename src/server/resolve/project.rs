@@ -6,13 +6,14 @@ use serde::Deserialize;
 
 use super::plain::{Page, Payload};
 use super::viewer::{Entity, User};
-use super::{Ask, Fault, Resolve, artifact, collection, run};
+use super::{Ask, Fault, Resolve, artifact, collection, run, sweep};
 use crate::server::clock::{iso, now};
 use crate::server::ids;
 use crate::server::rows::artifact::Artifact;
 use crate::server::rows::collection::{Collection, Membership};
 use crate::server::rows::project::{ArtifactType, Project};
 use crate::server::rows::run::Run;
+use crate::server::rows::sweep::Sweep;
 
 /// A project.
 pub(super) struct ProjectNode(pub(super) Project);
@@ -64,6 +65,12 @@ impl Resolve for ProjectNode {
                 ask.context.nullable(found.map(collection::CollectionNode))
             }
             "artifactCollections" => collection::page(ask, id, None)?,
+            "sweep" => {
+                let found = Sweep::find(ask.db(), id, ask.required("sweepName")?)?;
+                ask.context.nullable(found.map(sweep::SweepNode))
+            }
+            "sweeps" => ask.context.object(sweep::page(ask, id)?),
+            "totalSweeps" => ResolvedValue::leaf(Sweep::list(ask.db(), id)?.len() as i64),
             _ => return ask.unresolved("Project"),
         })
     }

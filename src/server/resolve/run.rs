@@ -1,5 +1,7 @@
 //! Reading runs: fields, listings, history, console lines, files, lineage.
 
+use std::collections::HashMap;
+
 use apollo_compiler::resolvers::ResolvedValue;
 use apollo_compiler::response::JsonValue;
 use rusqlite::Connection;
@@ -9,6 +11,7 @@ use super::artifact::ArtifactNode;
 use super::file::FileNode;
 use super::plain::{Listing, Page, Payload};
 use super::project::ProjectNode;
+use super::sweep::SweepNode;
 use super::viewer::User;
 use super::{Ask, Fault, Resolve};
 use crate::server::clock::iso;
@@ -18,6 +21,7 @@ use crate::server::rows::artifact::{Artifact, Direction};
 use crate::server::rows::project::Project;
 use crate::server::rows::run::{Run, Stream};
 use crate::server::rows::run_file::RunFile;
+use crate::server::rows::sweep::Sweep;
 use crate::server::{ids, row_json};
 
 /// One run.
@@ -107,7 +111,13 @@ impl RunNode {
     fn sweep<'a>(&'a self, ask: Ask<'a>) -> Result<ResolvedValue<'a>, Fault> {
         match self.0.sweep_id {
             None => Ok(ResolvedValue::null()),
-            Some(_) => ask.unresolved("Run"),
+            Some(id) => {
+                let sweep = Sweep::get(ask.db(), id)?;
+                Ok(match ask.name() {
+                    "sweepName" => ResolvedValue::leaf(sweep.name),
+                    _ => ask.context.object(SweepNode(sweep)),
+                })
+            }
         }
     }
 
@@ -232,8 +242,13 @@ pub(super) fn matching(ask: Ask<'_>, project: i64) -> Result<Vec<Run>, Fault> {
     let filter = Filter::parse(ask.text("filters"))?;
     let order = Order::parse(ask.text("order"))?;
     let project = Project::get(ask.db(), project)?;
-    let mut runs: Vec<Facts> =
-        Run::list(ask.db(), project.id)?.into_iter().map(|run| Facts::new(run, &project.entity)).collect();
+    let sweeps: HashMap<i64, String> =
+        Sweep::list(ask.db(), project.id)?.into_iter().map(|sweep| (sweep.id, sweep.name)).collect();
+    let facts = |run: Run| {
+        let sweep = run.sweep_id.and_then(|id| sweeps.get(&id).cloned());
+        Facts::new(run, (&project.entity, sweep))
+    };
+    let mut runs: Vec<Facts> = Run::list(ask.db(), project.id)?.into_iter().map(facts).collect();
     runs.retain(|run| filter.matches(&|field| run.value(field)));
     order.sort(&mut runs, Facts::value);
     Ok(runs.into_iter().map(|facts| facts.run).collect())
@@ -248,15 +263,16 @@ pub(super) fn page(ask: Ask<'_>, project: i64) -> Result<Page<RunNode>, Fault> {
 struct Facts {
     run: Run,
     entity: String,
+    sweep: Option<String>,
     config: Value,
     summary: Value,
 }
 
 impl Facts {
-    fn new(run: Run, entity: &str) -> Self {
+    fn new(run: Run, (entity, sweep): (&str, Option<String>)) -> Self {
         let config = row_json::parse(&run.config).unwrap_or_default();
         let summary = row_json::parse(&run.summary).unwrap_or_default();
-        Self { run, entity: entity.to_owned(), config, summary }
+        Self { run, entity: entity.to_owned(), sweep, config, summary }
     }
 
     fn value(&self, field: &str) -> Option<Value> {
@@ -278,6 +294,7 @@ impl Facts {
             "name" => run.name.clone().into(),
             "displayName" | "display_name" => run.display_name.clone().into(),
             "state" => run.state().into(),
+            "sweep" => self.sweep.clone().into(),
             "group" => run.group_name.clone().into(),
             "jobType" | "job_type" => run.job_type.clone().into(),
             "host" => run.host.clone().into(),

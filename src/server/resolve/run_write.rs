@@ -14,6 +14,7 @@ use crate::server::rows::artifact::{Artifact, Direction};
 use crate::server::rows::project::Project;
 use crate::server::rows::run::{Line, Run, Stream};
 use crate::server::rows::run_file::RunFile;
+use crate::server::rows::sweep::Sweep;
 use crate::server::{ids, row_json};
 
 /// The states a run can be put into (`wandb/apis/public/runs.py` and the SDK's own derivations).
@@ -38,6 +39,7 @@ struct Upsert {
     job_repo: Option<String>,
     job_type: Option<String>,
     state: Option<String>,
+    sweep: Option<String>,
     tags: Option<Vec<Option<String>>>,
 }
 
@@ -104,6 +106,11 @@ impl Upsert {
                 now()
             ],
         )?;
+        if let Some(name) = self.sweep.as_deref().filter(|name| !name.is_empty()) {
+            let project = Run::get(db, id)?.project_id;
+            let sweep = Sweep::find(db, project, name)?.ok_or_else(|| Fault::not_found("sweep", name))?;
+            db.execute("UPDATE run SET sweep_id = ?2 WHERE id = ?1", params![id, sweep.id])?;
+        }
         // A client that logs names the run; one that only edits it, like the public API, gives its id alone.
         match &self.state {
             Some(state) => Run::set_state(db, id, state)?,
@@ -133,7 +140,7 @@ pub(super) fn upsert(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
 }
 
 /// Eight characters, each of 36 alike.
-fn run_id() -> Result<String, Fault> {
+pub(super) fn run_id() -> Result<String, Fault> {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut id = String::with_capacity(8);
     while id.len() < 8 {

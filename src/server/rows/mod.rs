@@ -8,3 +8,4 @@ pub(super) mod commit;
 pub(super) mod project;
 pub(super) mod run;
 pub(super) mod run_file;
+pub(super) mod sweep;
