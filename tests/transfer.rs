@@ -319,3 +319,40 @@ async fn errors_and_notes_do_not_show_signed_addresses() {
     let shown = format!("{error:?} {error} {:?}", std::error::Error::source(&error).map(ToString::to_string));
     assert!(!shown.contains("secret"), "{shown}");
 }
+
+#[tokio::test]
+async fn a_large_file_comes_in_parts_at_once_and_survives_the_same_faults() {
+    let server = Misbehaving::start().await;
+    let data = noise((20 << 20) + 12_345);
+    server.add("model", &[("trained.ckpt", &data)]);
+    let patient =
+        Client::new(options(&server.base).with_timeouts(Duration::from_secs(5), Duration::from_secs(2))).unwrap();
+    for (faults, most) in [
+        (vec![], 6),
+        (vec![Fault::ResetAt(1 << 20), Fault::Status(503, "")], 20),
+        (vec![Fault::Fine, Fault::Fine, Fault::Status(403, "")], 20),
+        (vec![Fault::Fine, Fault::FlipAt(9_000_000)], 20),
+        (vec![Fault::Fine, Fault::Fine, Fault::MixedVersion], 20),
+        (vec![Fault::NoRange; 6], 20),
+    ] {
+        let (_folder, store) = store();
+        server.forget_seen();
+        let about = format!("{faults:?}");
+        server.objects_fail(faults);
+        assert!(download(&patient, &store, "model").await.expect(&about).0 == data, "{about}");
+        server.no_more_faults();
+        let asked = server.object_requests();
+        assert!(asked.len() <= most && asked[0].headers["range"].starts_with("bytes=0-"), "{about}: {}", asked.len());
+    }
+}
+
+#[test]
+fn futures_of_the_client_can_be_spawned() {
+    fn spawnable<T: Send>(_: impl Fn() -> T) {}
+    let (client, (_folder, store)) = (client("http://127.0.0.1:9"), store());
+    let name = QualifiedName::new("e", "p", "c", "latest");
+    let everything = DownloadOptions::default();
+    spawnable(|| client.artifact(&name));
+    spawnable(|| client.download(&store, &[], &everything));
+    spawnable(|| client.start_run(wandb_pca::wandb::RunOptions::new("p")));
+}

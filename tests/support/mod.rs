@@ -107,6 +107,10 @@ impl Misbehaving {
         self.state.lock().unwrap().object_faults.extend(faults);
     }
 
+    pub fn no_more_faults(&self) {
+        self.state.lock().unwrap().object_faults.clear();
+    }
+
     pub fn api_fails(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().api_faults.extend(faults);
     }
@@ -305,7 +309,7 @@ async fn respond(socket: &mut TcpStream, seen: &Seen, reply: Reply) {
         }
         Fault::ShortTo(len) => body.truncate(*len),
         Fault::LongBy(more) => body.extend(vec![0; *more]),
-        Fault::FlipAt(at) => body[*at] ^= 1,
+        Fault::FlipAt(at) => body[*at % whole] ^= 1,
         Fault::Gzip => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(&body).unwrap();

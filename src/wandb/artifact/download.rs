@@ -138,9 +138,10 @@ impl Client {
             .collect();
         // Boxed one by one: a stream of closures over borrowed jobs would not be `Send` as the compiler sees it.
         let mut work: Vec<BoxFuture<'_, _>> = Vec::with_capacity(missing.len());
+        let window = self.concurrency() / missing.len().clamp(1, self.concurrency());
         for job in &missing {
             let Some(book) = books.get(job.artifact) else { continue };
-            let receiver = Receiver { client: self, budget, store, book, job };
+            let receiver = Receiver { client: self, budget, store, book, job, window };
             work.push(Box::pin(async move { receiver.fetch().await.map(|got| ((job.digest, job.size), got)) }));
         }
         let fetched: Vec<_> = stream::iter(work).buffer_unordered(self.concurrency()).try_collect().await?;

@@ -1,6 +1,7 @@
 //! Artifacts: finding a version by name, its manifest, listing what there is. Bytes move in [`download`] and [`upload`].
 //! Network I/O through the client only.
 
+mod answer;
 pub mod download;
 pub mod draft;
 pub mod export;

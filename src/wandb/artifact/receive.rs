@@ -1,11 +1,13 @@
 //! Receiving one object: attempts, resumption under proof, and the thread that writes and hashes. Network and file I/O.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use reqwest::StatusCode;
-use reqwest::header::{self, HeaderMap};
 use tokio::sync::mpsc;
 
 use crate::progress::{Stage, Task};
@@ -16,6 +18,7 @@ use super::super::Client;
 use super::super::error::WandbError;
 use super::super::retry::{Budget, Traffic};
 use super::super::transport::{Errand, Trouble, Want};
+use super::answer::{judge_answer, strong_etag};
 use super::download::{Job, Origin, blocking};
 use super::urls::UrlBook;
 
@@ -23,6 +26,12 @@ use super::urls::UrlBook;
 const QUEUE: usize = 8;
 /// Fresh addresses asked for in a row without a byte in between.
 const REFRESHES: u32 = 2;
+/// From this size on a file is received in several parts at once, when transfers are free for that.
+const RANGED: u64 = 16 << 20;
+/// Size of such a part. Parts are appended in order, so up to one part a transfer waits in memory.
+const PART: u64 = 4 << 20;
+/// Progress that earns a retry back.
+const EARNING: u64 = 8 << 20;
 
 /// What it takes to receive one object.
 pub(super) struct Receiver<'a> {
@@ -31,6 +40,8 @@ pub(super) struct Receiver<'a> {
     pub(super) store: &'a Store,
     pub(super) book: &'a UrlBook<'a>,
     pub(super) job: &'a Job,
+    /// Parts of this file that may be under way at once.
+    pub(super) window: usize,
 }
 
 /// What a transfer knows between its attempts.
@@ -43,15 +54,8 @@ struct State {
     whole_only: bool,
     /// A whole answer had another length than promised: trying again from where it ended is no use.
     wrong_length: bool,
-}
-
-/// How an attempt's bytes are to be taken.
-#[derive(Debug, PartialEq, Eq)]
-struct Take {
-    /// Forget what is here first.
-    restart: bool,
-    gzip: bool,
-    wrong_length: bool,
+    /// The server ignores ranges: one stream for all.
+    unranged: bool,
 }
 
 impl Receiver<'_> {
@@ -86,7 +90,7 @@ impl Receiver<'_> {
     /// Receives until all bytes are here.
     async fn receive(&self, partial: Box<Partial>) -> Result<Box<Partial>, WandbError> {
         let task = self.task(partial.len());
-        let mut state = State { partial, task, version: None, whole_only: false, wrong_length: false };
+        let mut state = State { partial, task, version: None, whole_only: false, wrong_length: false, unranged: false };
         let (mut attempt, mut refreshes) = (0, 0);
         let mut url: Option<SafeUrl> = None;
         while state.partial.len() < self.job.size && !state.wrong_length {
@@ -95,8 +99,13 @@ impl Receiver<'_> {
                 None => self.book.url(self.budget, &self.job.path, None).await?,
             };
             let before = state.partial.len();
-            let (back, outcome) = self.attempt(state, &address).await?;
+            let ranged = self.window > 1 && !state.unranged && !state.whole_only && self.job.size - before >= RANGED;
+            let (back, outcome) =
+                if ranged { self.attempt_parts(state, &address).await? } else { self.attempt(state, &address).await? };
             state = back;
+            if state.partial.len().saturating_sub(before) >= EARNING {
+                self.budget.earn();
+            }
             let Err(trouble) = outcome else { continue };
             if state.partial.len() > before {
                 (attempt, refreshes) = (0, 0);
@@ -145,39 +154,106 @@ impl Receiver<'_> {
                 ));
             }
         };
-        state.version = strong_etag(response.headers());
+        let version = strong_etag(response.headers());
         if take.restart || (take.gzip && from > 0) {
             state = self.restart(state).await?;
         }
+        state.version = version;
         state.whole_only |= take.gzip;
         state.wrong_length = take.wrong_length;
-        self.pour(state, response, take.gzip).await
+        let chunks = stream::unfold(Some(response), |response| async move {
+            let mut response = response?;
+            match self.client.transport().chunk(&mut response).await {
+                Ok(chunk) => chunk.map(|chunk| (Ok(chunk), Some(response))),
+                Err(trouble) => Some((Err(trouble), None)),
+            }
+        });
+        self.pour(state, chunks.boxed(), take.gzip).await
+    }
+
+    /// Asks for all that is missing in parts, several at once, and appends them in order.
+    async fn attempt_parts(&self, state: State, url: &SafeUrl) -> Result<(State, Result<(), Trouble>), WandbError> {
+        let (from, size) = (state.partial.len(), self.job.size);
+        let unranged = AtomicBool::new(false);
+        let starts = (from..size).step_by(PART as usize);
+        let known = state.version.clone();
+        let part = |start: u64| {
+            let (known, unranged) = (known.clone(), &unranged);
+            async move { self.part(url, start..(start + PART).min(size), (known.as_deref(), unranged)).await }
+        };
+        let parts: Vec<_> = starts.map(|start| part(start).boxed()).collect();
+        let mut version = state.version.clone();
+        let chunks = stream::iter(parts).buffered(self.window).map(|part| {
+            let (bytes, tag) = part?;
+            if version.is_some() && tag.is_some() && tag != version {
+                return Err(changed("the object changed between two parts"));
+            }
+            version = tag.or_else(|| version.take());
+            Ok(bytes)
+        });
+        let (mut state, outcome) = self.pour(state, chunks.boxed(), false).await?;
+        state.version = version;
+        if unranged.load(Ordering::Relaxed) {
+            state.unranged = true;
+            return Ok((state, Ok(())));
+        }
+        if let Err(Trouble::Status { status: CHANGED, retry_after, message }) = outcome {
+            let state = self.restart(state).await?;
+            return Ok((state, Err(Trouble::Status { status: 503, retry_after, message })));
+        }
+        Ok((state, outcome))
+    }
+
+    /// One part, whole, with the version tag it came with.
+    async fn part(
+        &self,
+        url: &SafeUrl,
+        range: std::ops::Range<u64>,
+        (version, unranged): (Option<&str>, &AtomicBool),
+    ) -> Result<(Bytes, Option<String>), Trouble> {
+        let want = Want { from: range.start, until: Some(range.end), if_range: version, ..Want::default() };
+        let response = self.client.transport().get(url, want).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            unranged.store(true, Ordering::Relaxed);
+            return Err(changed("the server ignores ranges"));
+        }
+        let take = judge_answer(response.status(), response.headers(), (range.start, self.job.size), version);
+        take.map_err(changed)?;
+        let tag = strong_etag(response.headers());
+        let length = (range.end - range.start) as usize;
+        let bytes = self.client.transport().read_all(response, length).await?;
+        if bytes.len() < length {
+            let message = format!("a part of {} bytes where {length} were asked for", bytes.len());
+            return Err(Trouble::Status { status: 503, retry_after: None, message });
+        }
+        Ok((bytes, tag))
     }
 
     /// Moves the body of an answer into the partial file.
     async fn pour(
         &self,
         state: State,
-        mut response: reqwest::Response,
+        mut chunks: BoxStream<'_, Result<Bytes, Trouble>>,
         gzip: bool,
     ) -> Result<(State, Result<(), Trouble>), WandbError> {
-        let State { partial, task, version, whole_only, wrong_length } = state;
+        let State { partial, task, version, whole_only, wrong_length, unranged } = state;
         let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
         let limit = self.job.size;
         let writer = tokio::task::spawn_blocking(move || write(partial, receiver, (gzip, limit)));
         let outcome = loop {
-            match self.client.transport().chunk(&mut response).await {
-                Ok(Some(chunk)) => {
+            match chunks.next().await {
+                Some(Ok(chunk)) => {
                     let len = chunk.len() as u64;
                     if sender.send(chunk).await.is_err() {
                         break Ok(());
                     }
                     task.advance(len);
                 }
-                Ok(None) => break Ok(()),
-                Err(trouble) => break Err(trouble),
+                None => break Ok(()),
+                Some(Err(trouble)) => break Err(trouble),
             }
         };
+        drop(chunks);
         drop(sender);
         let interrupted = |_| WandbError::Interrupted { what: self.job.label.clone() };
         let (partial, written) = writer.await.map_err(interrupted)?;
@@ -188,7 +264,7 @@ impl Receiver<'_> {
                 Err(Trouble::Status { status: 503, retry_after: None, message: "a broken gzip body".to_owned() })
             }
         };
-        let state = State { partial, task, version, whole_only, wrong_length };
+        let state = State { partial, task, version, whole_only, wrong_length, unranged };
         if outcome.is_ok() && state.partial.len() < self.job.size && !wrong_length {
             let message = format!("the body ended after {} of {} bytes", state.partial.len(), self.job.size);
             return Ok((state, Err(Trouble::Status { status: 503, retry_after: None, message })));
@@ -197,9 +273,9 @@ impl Receiver<'_> {
     }
 
     async fn restart(&self, state: State) -> Result<State, WandbError> {
-        let State { mut partial, task, version, whole_only, wrong_length } = state;
+        let State { mut partial, task, version: _, whole_only, wrong_length, unranged } = state;
         if partial.is_empty() {
-            return Ok(State { partial, task, version, whole_only, wrong_length });
+            return Ok(State { partial, task, version: None, whole_only, wrong_length, unranged });
         }
         drop(task);
         let (partial, result) = blocking(&self.job.label, move || {
@@ -208,7 +284,7 @@ impl Receiver<'_> {
         })
         .await?;
         result.map_err(|source| self.store_error(source))?;
-        Ok(State { partial, task: self.task(0), version: None, whole_only, wrong_length })
+        Ok(State { partial, task: self.task(0), version: None, whole_only, wrong_length, unranged })
     }
 
     fn task(&self, done: u64) -> Task {
@@ -220,6 +296,13 @@ impl Receiver<'_> {
     fn store_error(&self, source: StoreError) -> WandbError {
         WandbError::Store { what: self.job.label.clone(), source }
     }
+}
+
+/// Marks, within this file, an answer after which only a fresh start helps.
+const CHANGED: u16 = 412;
+
+fn changed(reason: &str) -> Trouble {
+    Trouble::Status { status: CHANGED, retry_after: None, message: reason.to_owned() }
 }
 
 /// Why bytes did not get into the partial file.
@@ -271,91 +354,4 @@ fn decode(decoder: &mut MultiGzDecoder<Vec<u8>>, chunk: &[u8], partial: &mut Par
 /// Whether a fresh address may help.
 fn is_expired(trouble: &Trouble) -> bool {
     matches!(trouble, Trouble::Status { status: 400 | 401 | 403 | 404 | 410, .. })
-}
-
-/// How to take an answer to a request for the bytes from `from` on, of `size` in all; or why not to take it.
-fn judge_answer(
-    status: StatusCode,
-    headers: &HeaderMap,
-    (from, size): (u64, u64),
-    version: Option<&str>,
-) -> Result<Take, &'static str> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let gzip = match text(header::CONTENT_ENCODING) {
-        None | Some("identity") => false,
-        Some("gzip" | "x-gzip") => true,
-        Some(_) => return Err("the server compresses although asked not to"),
-    };
-    if status != StatusCode::PARTIAL_CONTENT {
-        let length = text(header::CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
-        let wrong_length = !gzip && length.is_some_and(|length| length != size);
-        return Ok(Take { restart: from > 0, gzip, wrong_length });
-    }
-    let range = text(header::CONTENT_RANGE).and_then(parse_content_range);
-    let Some((first, total)) = range else { return Err("a part without a readable Content-Range") };
-    if first != from || total.is_some_and(|total| total != size) {
-        return Err("another part than asked for");
-    }
-    if gzip {
-        return Err("a part of a compressed body");
-    }
-    if version.is_some() && strong_etag(headers).is_some_and(|now| Some(now.as_str()) != version) {
-        return Err("the object changed between two parts");
-    }
-    Ok(Take { restart: false, gzip: false, wrong_length: false })
-}
-
-/// First byte and total length of `bytes 5-9/10`.
-fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    (first <= last && total.is_none_or(|total| last < total)).then_some((first, total))
-}
-
-/// The ETag, unless it is a weak one, which proves nothing about bytes.
-fn strong_etag(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(header::ETAG)?.to_str().ok()?;
-    (text.starts_with('"') && text.len() > 2).then(|| text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn answer(
-        status: u16,
-        from: u64,
-        version: Option<&str>,
-        headers: &[(&'static str, &str)],
-    ) -> Result<Take, &'static str> {
-        let headers = headers.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect();
-        judge_answer(StatusCode::from_u16(status).unwrap(), &headers, (from, 10), version)
-    }
-
-    #[test]
-    fn the_table_of_answers() {
-        let plain = Take { restart: false, gzip: false, wrong_length: false };
-        assert_eq!(answer(200, 0, None, &[("content-length", "10")]), Ok(plain));
-        assert!(answer(200, 4, None, &[]).unwrap().restart);
-        assert!(answer(200, 0, None, &[("content-length", "9")]).unwrap().wrong_length);
-        assert!(answer(200, 0, None, &[("content-encoding", "gzip"), ("content-length", "9")]).unwrap().gzip);
-        let part = |from, range, etag, known| answer(206, from, known, &[("content-range", range), ("etag", etag)]);
-        assert_eq!(part(4, "bytes 4-9/10", "\"a\"", Some("\"a\"")).map(|take| take.restart), Ok(false));
-        assert_eq!(part(4, "bytes 4-9/*", "\"a\"", None).map(|take| take.restart), Ok(false));
-        assert!(part(4, "bytes 4-9/10", "\"b\"", Some("\"a\"")).is_err());
-        assert!(part(4, "bytes 3-9/10", "\"a\"", None).is_err());
-        assert!(part(4, "bytes 4-10/11", "\"a\"", None).is_err());
-        assert!(answer(206, 4, None, &[]).is_err());
-        assert!(answer(200, 0, None, &[("content-encoding", "br")]).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn content_ranges_never_panic(text in "(bytes )?[0-9*/-]{0,12}") {
-            let _ = parse_content_range(&text);
-        }
-    }
 }
