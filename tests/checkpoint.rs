@@ -48,9 +48,6 @@ fn check_folder(folder: &str) {
     assert!(expected.len() > 30);
     let mut wrong = Vec::new();
     for (file, expected) in expected {
-        if ["torch (legacy)", "sharded"].contains(&expected["format"].as_str().unwrap()) {
-            continue;
-        }
         let checkpoint = match Checkpoint::open(&folder.join(file), &options(expected)) {
             Ok(checkpoint) => checkpoint,
             Err(error) => {

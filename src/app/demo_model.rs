@@ -156,7 +156,7 @@ mod tests {
     fn the_model_is_clip_in_small() {
         let tensors = state_dict(DemoModel::Pretrained);
         let parameters: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
-        assert_eq!(tensors.len(), 10 + 12 * BLOCKS + 5);
+        assert_eq!(tensors.len(), 14 + 12 * BLOCKS);
         assert!((400_000..2_000_000).contains(&parameters), "{parameters}");
         let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.clone());
         assert_eq!(shape("model.logit_scale"), Some(vec![]));

@@ -156,9 +156,7 @@ pub(super) fn compute(
 }
 
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
-    let mut options = OpenOptions::default();
-    options.key = key;
-    options.verify_crc = !pulled.record.verified;
+    let options = OpenOptions { key, verify_crc: !pulled.record.verified, ..OpenOptions::default() };
     Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
 }
 

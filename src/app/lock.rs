@@ -190,9 +190,9 @@ mod tests {
     fn what_is_no_lock_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOCK_FILE);
-        std::fs::write(&path, "version = 'x'").unwrap();
+        fs::write(&path, "version = 'x'").unwrap();
         assert!(matches!(Lock::read(&path), Err(LockError::Malformed { .. })));
-        std::fs::write(&path, "version = 99").unwrap();
+        fs::write(&path, "version = 99").unwrap();
         assert!(matches!(Lock::read(&path), Err(LockError::TooNew { found: 99, .. })));
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use super::pickle::PickleError;
 use super::safetensors::SafetensorsError;
+use super::shards::IndexError;
 use super::torch::TorchError;
 use super::zip::ZipError;
 use crate::tensor::TensorError;
@@ -74,6 +75,15 @@ pub enum CheckpointError {
         /// What is wrong with it.
         #[source]
         source: SafetensorsError,
+    },
+    /// The index of a sharded checkpoint is damaged, hostile or does not fit its shards.
+    #[error("{file} is no sound index of a sharded checkpoint")]
+    Index {
+        /// The index.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: IndexError,
     },
     /// Two tensors would get the same name.
     #[error("without the prefix {prefix:?}, two tensors of {file} would both be called {tensor:?}")]

@@ -8,12 +8,14 @@
 //! Refuses to guess: a kind of tensor that is not read is listed in [`Checkpoint::skipped`] with the reason, a damaged
 //! or hostile file is a [`CheckpointError`] that names file, tensor and offset. Reads local files only.
 
+mod container;
 mod error;
 mod names;
 mod open;
 mod parts;
 pub mod pickle;
 mod safetensors;
+mod shards;
 mod sniff;
 mod source;
 mod torch;
@@ -24,6 +26,7 @@ pub use error::CheckpointError;
 pub use names::Prefixes;
 pub use open::{Checkpoint, Format, OpenOptions, Skipped, TensorInfo};
 pub use safetensors::SafetensorsError;
+pub use shards::IndexError;
 pub use source::ReadAt;
 pub use torch::TorchError;
 pub use write::{NamedTensor, SourceError, TensorSource, WriteError, write_safetensors, write_torch};

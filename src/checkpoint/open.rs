@@ -3,26 +3,21 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::container::read_file;
 use super::error::CheckpointError;
 use super::names::{self, Prefixes};
-use super::parts::{Parsed, Part};
+use super::parts::Part;
+use super::shards;
 use super::sniff::{Kind, sniff};
 use super::source::Bytes;
-use super::torch::archive::Archive;
 use super::torch::{Found, TensorLayout};
-use super::zip::{Directory, Record, ZipError};
 use crate::tensor::{Dtype, TensorView, element_count};
 
 /// A repeated (expanded) tensor may come to this many bytes beyond the size of its file.
 const MAX_EXPANDED_EXCESS: u64 = 64 << 20;
-/// How much a deflated checkpoint may inflate to on disk, relative to its archive: weights barely compress.
-const MAX_SCRATCH_RATIO: u64 = 64;
-/// The record that an nn-template `.ckpt.zip` wraps.
-const NN_TEMPLATE_RECORD: &str = "checkpoint.ckpt";
 
 /// What kind of file a checkpoint came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,14 +130,21 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint file of any kind; the kind is recognised by content.
+    /// Opens a checkpoint file of any kind, the index of a sharded checkpoint, or a folder with either; the kind is
+    /// recognised by content.
     ///
     /// # Errors
     /// [`CheckpointError`]: unreadable, no checkpoint, damaged, hostile, or ambiguous.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, CheckpointError> {
         let name = path.display().to_string();
+        if path.is_dir() {
+            return shards::open_folder(path, options);
+        }
         let open = |source| CheckpointError::Open { file: name.clone(), source };
         let bytes = File::open(path).and_then(|file| Bytes::map(&file)).map_err(open)?;
+        if sniff(bytes.as_slice()) == Kind::Json {
+            return shards::open_index(path, bytes.as_slice(), options);
+        }
         Self::read(name, bytes, options)
     }
 
@@ -207,54 +209,48 @@ impl Checkpoint {
 
     fn read(file: String, bytes: Bytes, options: &OpenOptions) -> Result<Self, CheckpointError> {
         let (format, part, found) = read_file(&file, bytes, options)?;
-        Self::assemble(file, format, vec![(part, found)], options)
+        let found = found.into_iter().map(|found| (0, found)).collect();
+        Self::assemble((file, format), vec![part], found, options)
     }
 
-    /// Joins the tensors of all parts under their final names.
-    fn assemble(
-        file: String,
-        format: Format,
-        found: Vec<(Part, Vec<Found>)>,
+    /// Gives the tensors of all parts, each with its part's position, their final names.
+    pub(super) fn assemble(
+        (file, format): (String, Format),
+        parts: Vec<Part>,
+        found: Vec<(usize, Found)>,
         options: &OpenOptions,
     ) -> Result<Self, CheckpointError> {
-        let names: Vec<String> = found.iter().flat_map(|(_, found)| found).map(|found| found.name.clone()).collect();
+        let names: Vec<String> = found.iter().map(|(_, found)| found.name.clone()).collect();
         let names = names::apply(&options.prefixes, &names)
             .map_err(|(prefix, tensor)| CheckpointError::PrefixCollision { file: file.clone(), prefix, tensor })?;
         let mut checkpoint = Self {
             file,
             format,
-            parts: Vec::new(),
+            parts,
             tensors: Vec::new(),
             layouts: Vec::new(),
             by_name: HashMap::new(),
             skipped: Vec::new(),
             verify_crc: options.verify_crc,
         };
-        let mut names = names.into_iter();
-        let mut first_storage = 0;
-        for (part, found) in found {
-            let mut seen = HashMap::new();
-            for (found, name) in found.into_iter().zip(&mut names) {
-                match found.tensor {
-                    Ok(layout) => checkpoint.add(name, layout, &part, first_storage, &mut seen)?,
-                    Err(reason) => checkpoint.skipped.push(Skipped { name, reason }),
-                }
+        let mut seen = HashMap::new();
+        for ((part, found), name) in found.into_iter().zip(names) {
+            match found.tensor {
+                Ok(layout) => checkpoint.add(name, part, layout, &mut seen)?,
+                Err(reason) => checkpoint.skipped.push(Skipped { name, reason }),
             }
-            first_storage += part.storage_count();
-            checkpoint.parts.push(part);
         }
         Ok(checkpoint)
     }
 
-    /// Adds a tensor of the part that comes next.
     fn add(
         &mut self,
         name: String,
+        part_at: usize,
         layout: TensorLayout,
-        part: &Part,
-        first_storage: usize,
-        seen: &mut HashMap<TensorLayout, usize>,
+        seen: &mut HashMap<(usize, TensorLayout), usize>,
     ) -> Result<(), CheckpointError> {
+        let Some(part) = self.parts.get(part_at) else { return Ok(()) };
         let bytes = element_count(&layout.shape).unwrap_or(usize::MAX).saturating_mul(layout.dtype.size()) as u64;
         let limit = (part.bytes.as_slice().len() as u64).saturating_add(MAX_EXPANDED_EXCESS);
         if bytes > limit {
@@ -262,118 +258,30 @@ impl Checkpoint {
             return Err(CheckpointError::Torch { file: part.file.clone(), source });
         }
         let at = self.tensors.len();
-        let tied_to = (bytes > 0).then(|| *seen.entry(layout.clone()).or_insert(at)).filter(|&first| first != at);
+        let first = *seen.entry((part_at, layout.clone())).or_insert(at);
+        let earlier: usize = self.parts.iter().take(part_at).map(Part::storage_count).sum();
         self.tensors.push(TensorInfo {
             name: name.clone(),
             dtype: layout.dtype,
             shape: layout.shape.clone(),
             bytes,
-            storage: first_storage + layout.storage,
-            tied_to,
+            storage: earlier + layout.storage,
+            tied_to: (bytes > 0 && first != at).then_some(first),
             has_checksum: part.has_checksum(layout.storage),
         });
-        self.layouts.push((self.parts.len(), layout));
+        self.layouts.push((part_at, layout));
         self.by_name.insert(name, at);
         Ok(())
     }
 }
 
-/// Parses one file of whatever kind, except an index of several.
-fn read_file(file: &str, bytes: Bytes, options: &OpenOptions) -> Result<(Format, Part, Vec<Found>), CheckpointError> {
-    let not_a_checkpoint = |what| CheckpointError::NotACheckpoint { file: file.to_owned(), what };
-    match sniff(bytes.as_slice()) {
-        Kind::Zip => read_zip(file, bytes, options),
-        Kind::Safetensors => {
-            let parsed = super::safetensors::parse(bytes.as_slice());
-            let parsed = parsed.map_err(|source| CheckpointError::Safetensors { file: file.to_owned(), source })?;
-            Ok(part(file, bytes, None, parsed))
-        }
-        Kind::Pickle => Err(not_a_checkpoint("a bare pickle")),
-        Kind::Json => Err(not_a_checkpoint("JSON")),
-        Kind::Other(what) => Err(not_a_checkpoint(what)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Checkpoint>();
     }
 }
-
-fn part(file: &str, bytes: Bytes, directory: Option<Directory>, parsed: Parsed) -> (Format, Part, Vec<Found>) {
-    let part = Part::new(file.to_owned(), bytes, directory, parsed.order, parsed.storages);
-    (parsed.format, part, parsed.found)
-}
-
-fn read_zip(file: &str, bytes: Bytes, options: &OpenOptions) -> Result<(Format, Part, Vec<Found>), CheckpointError> {
-    let in_zip = |source| CheckpointError::Zip { file: file.to_owned(), source };
-    let directory = Directory::read(bytes.as_slice()).map_err(in_zip)?;
-    let archive = Archive { file, bytes: bytes.as_slice(), directory: &directory };
-    if let Some(prefix) = archive.prefix()? {
-        let parsed = archive.parse(prefix, options)?;
-        return Ok(part(file, bytes, Some(directory), parsed));
-    }
-    let Some(record) = directory.get(NN_TEMPLATE_RECORD) else {
-        return Err(CheckpointError::NotACheckpoint { file: file.to_owned(), what: foreign_zip(&directory) });
-    };
-    let inner = unwrap(file, &bytes, &directory, record, options)?;
-    let inner_file = format!("{file}!{NN_TEMPLATE_RECORD}");
-    let inner_directory = Directory::read(inner.as_slice())
-        .map_err(|source| CheckpointError::Zip { file: inner_file.clone(), source })?;
-    let archive = Archive { file: &inner_file, bytes: inner.as_slice(), directory: &inner_directory };
-    let prefix = archive.prefix()?.ok_or_else(|| CheckpointError::NotACheckpoint {
-        file: inner_file.clone(),
-        what: "a zip archive without a torch checkpoint",
-    })?;
-    let parsed = archive.parse(prefix, options)?;
-    let (_, part, found) = part(&inner_file, inner, Some(inner_directory), parsed);
-    Ok((Format::NnTemplate, part, found))
-}
-
-/// The wrapped checkpoint: in place when stored, else inflated to a scratch file or memory.
-fn unwrap(
-    file: &str,
-    bytes: &Bytes,
-    directory: &Directory,
-    record: &Record,
-    options: &OpenOptions,
-) -> Result<Bytes, CheckpointError> {
-    let in_zip = |source| CheckpointError::Zip { file: file.to_owned(), source };
-    let archive = bytes.as_slice();
-    let range = directory.locate(archive, record).map_err(in_zip)?;
-    let stored = bytes.slice(range).ok_or_else(|| in_zip(ZipError::NoEnd))?;
-    if record.is_stored() {
-        if options.verify_crc {
-            directory.verify(record, stored.as_slice()).map_err(in_zip)?;
-        }
-        return Ok(stored);
-    }
-    let Some(scratch) = &options.scratch else {
-        let inflated = directory.inflate_to_memory(record, stored.as_slice()).map_err(in_zip)?;
-        directory.verify(record, &inflated).map_err(in_zip)?;
-        return Ok(Bytes::from(inflated));
-    };
-    let limit = (archive.len() as u64).saturating_mul(MAX_SCRATCH_RATIO);
-    if record.size() > limit {
-        let name = NN_TEMPLATE_RECORD.to_owned();
-        return Err(in_zip(ZipError::InflatesTooMuch { name, bytes: record.size(), limit }));
-    }
-    let open = |source| CheckpointError::Open { file: file.to_owned(), source };
-    let mut unnamed = tempfile::tempfile_in(scratch).map_err(open)?;
-    let mut out = io::BufWriter::with_capacity(1 << 20, &mut unnamed);
-    directory.inflate(record, stored.as_slice(), &mut out).map_err(in_zip)?;
-    out.flush().map_err(open)?;
-    drop(out);
-    let inflated = Bytes::map(&unnamed).map_err(open)?;
-    directory.verify(record, inflated.as_slice()).map_err(in_zip)?;
-    Ok(inflated)
-}
-
-/// What a zip archive is that is no torch archive.
-fn foreign_zip(directory: &Directory) -> &'static str {
-    let has = |test: fn(&str) -> bool| directory.records().any(|(name, _)| test(name));
-    match () {
-        () if has(|name| name.ends_with("archive_format")) => "a torch.export program; save its state dict instead",
-        () if has(|name| name.ends_with(".npy")) => "a NumPy .npz archive",
-        () => "a zip archive without a data.pkl",
-    }
-}
-
-const _: fn() = || {
-    fn shared<T: Send + Sync>() {}
-    shared::<Checkpoint>();
-};

@@ -79,6 +79,7 @@ fn client(settings: &Settings, progress: &Progress, key: Option<ApiKey>) -> anyh
     let options = ClientOptions::new(settings.base_url.as_str())
         .with_api_key(key)
         .with_progress(progress.clone())
+        .with_retries(settings.retries.most, settings.retries.shortest, settings.retries.longest)
         .with_extra_headers(settings.extra_headers.clone());
     Client::new(options).context("cannot use the server's settings")
 }

@@ -27,6 +27,12 @@ pub(crate) const NETRC: &str = "NETRC";
 pub(crate) const EXTRA_HTTP_HEADERS: &str = "WANDB_X_EXTRA_HTTP_HEADERS";
 /// Older name of the same.
 pub(crate) const EXTRA_HTTP_HEADERS_ALIAS: &str = "WANDB__EXTRA_HTTP_HEADERS";
+/// How often a request is tried again.
+pub(crate) const RETRY_MAX: &str = "WANDB_X_GRAPHQL_RETRY_MAX";
+/// The shortest wait between two tries, in seconds.
+pub(crate) const RETRY_WAIT_MIN: &str = "WANDB_X_GRAPHQL_RETRY_WAIT_MIN_SECONDS";
+/// The longest wait between two tries, in seconds.
+pub(crate) const RETRY_WAIT_MAX: &str = "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS";
 /// Group of the runs we make.
 pub(crate) const RUN_GROUP: &str = "WANDB_RUN_GROUP";
 /// Display name of the run we make.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use url::Url;
@@ -84,6 +85,20 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     /// Extra headers.
     pub(crate) extra_headers: Vec<(String, String)>,
+    /// How patient to be.
+    pub(crate) retries: Retries,
+}
+
+/// How often and how soon a request is tried again. The official SDK waits for minutes before it gives up on a server
+/// that is not there; a person at a terminal would rather know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retries {
+    /// Tries after the first.
+    pub(crate) most: u32,
+    /// The first wait.
+    pub(crate) shortest: Duration,
+    /// The longest wait.
+    pub(crate) longest: Duration,
 }
 
 impl Settings {
@@ -110,6 +125,7 @@ impl Settings {
             project: pick(&sources.project, env::PROJECT, "project"),
             mode: mode(sources.offline, pick(&None, env::MODE, "mode").as_deref())?,
             extra_headers: extra_headers(environment)?,
+            retries: retries(environment)?,
             base_url,
         })
     }
@@ -175,6 +191,21 @@ fn mode(offline_flag: bool, text: Option<&str>) -> anyhow::Result<Mode> {
         Some("disabled") => Ok(Mode::Disabled),
         Some(other) => bail!("`{other}` is not a mode: use online, offline or disabled"),
     }
+}
+
+fn retries(environment: &Environment) -> anyhow::Result<Retries> {
+    let number = |name: &str, default: f64| match environment.get(name) {
+        None => Ok(default),
+        Some(text) => match text.parse::<f64>() {
+            Ok(number) if number.is_finite() && (0.0..1e6).contains(&number) => Ok(number),
+            _ => bail!("`{text}` in {name} is not a number that can be used"),
+        },
+    };
+    Ok(Retries {
+        most: number(env::RETRY_MAX, 6.0)? as u32,
+        shortest: Duration::from_secs_f64(number(env::RETRY_WAIT_MIN, 0.5)?),
+        longest: Duration::from_secs_f64(number(env::RETRY_WAIT_MAX, 15.0)?),
+    })
 }
 
 fn extra_headers(environment: &Environment) -> anyhow::Result<Vec<(String, String)>> {

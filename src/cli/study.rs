@@ -73,7 +73,8 @@ fn read(context: &Context<'_>, file: &args::File) -> anyhow::Result<Study> {
         path: file.file.clone(),
         source,
     })?;
-    let spec = Spec::parse(&text).map_err(|source| StudyError::Spec { path: file.file.clone(), source });
+    let spec =
+        Spec::parse(&text).map_err(|source| StudyError::Spec { path: file.file.clone(), source: Box::new(source) });
     let mut spec = spec.map_err(AppError::from)?;
     spec.shards = file.shards.unwrap_or(spec.shards);
     spec.entity = spec.entity.or_else(|| context.session.entity.clone());

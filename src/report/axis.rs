@@ -105,7 +105,6 @@ fn widened(low: f64, high: f64) -> (f64, f64) {
 
 /// The rectangle that values are drawn in, in scene units.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "each field is its own name")]
 pub(crate) struct Frame {
     pub(crate) left: f64,
     pub(crate) top: f64,

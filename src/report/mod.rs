@@ -1,15 +1,18 @@
 //! Rows as files, plots and pages: plain data in, bytes out.
 //!
-//! Owns the shapes in which results leave the program: tables as [`mod@parquet`], [`csv`] and [`json`]. It knows neither
-//! files by path nor the network nor where the numbers come from, so a report can be made again from stored rows alone.
-//! No I/O.
+//! Owns the shapes in which results leave the program: tables ([`rows`]) as [`mod@parquet`], [`csv`] and [`json`], plots
+//! ([`plot`]) as scenes that become [`svg`], [`png`] or Vega-Lite ([`vega`]), and the HTML [`page`] made of an [`input`]. It
+//! knows neither files by path nor the network nor where the numbers come from, so a report can be made again from stored
+//! rows alone. No I/O.
 
 mod axis;
 pub mod csv;
 pub mod font;
+pub mod input;
 pub mod json;
 mod markup;
 mod number;
+pub mod page;
 pub mod palette;
 pub mod parquet;
 pub mod plot;
@@ -17,6 +20,7 @@ pub mod png;
 pub mod rows;
 pub mod scene;
 pub mod svg;
+pub mod vega;
 
 use crate::table::TableError;
 
@@ -63,6 +67,14 @@ pub enum ReportError {
     /// The Parquet library refused; the file is damaged, or of a kind we do not read.
     #[error("not a Parquet file we can use")]
     Parquet(#[from] ::parquet::errors::ParquetError),
+    /// A report's input made for another version of this program.
+    #[error("the report input has schema version {found} where {known} is read")]
+    SchemaVersion {
+        /// Version it says it has.
+        found: u32,
+        /// [`input::SCHEMA_VERSION`].
+        known: u32,
+    },
     /// A stored table lacks a column.
     #[error("the table has no column `{column}`")]
     MissingColumn {

@@ -206,15 +206,12 @@ impl Order {
         let Some(field) = &self.field else { return };
         let mut keyed: Vec<(Option<Value>, T)> =
             std::mem::take(things).into_iter().map(|thing| (value(&thing, field), thing)).collect();
-        keyed.sort_by(|(left, _), (right, _)| {
-            let order = match (left, right) {
-                (Some(left), Some(right)) => {
-                    let order = compare(left, right).unwrap_or(Ordering::Equal);
-                    if self.descending { order.reverse() } else { order }
-                }
-                (left, right) => right.is_some().cmp(&left.is_some()),
-            };
-            order
+        keyed.sort_by(|(left, _), (right, _)| match (left, right) {
+            (Some(left), Some(right)) => {
+                let order = compare(left, right).unwrap_or(Ordering::Equal);
+                if self.descending { order.reverse() } else { order }
+            }
+            (left, right) => right.is_some().cmp(&left.is_some()),
         });
         *things = keyed.into_iter().map(|(_, thing)| thing).collect();
     }

@@ -121,7 +121,7 @@ def test_from_the_sdk_to_the_sdk(uploaded, checkpoints, tmp_path):
 
     server = uploaded
     _, tensors = checkpoints
-    env = server.env | {"WANDB_CACHE_DIR": str(tmp_path / "cache")}
+    env = {"WANDB_CACHE_DIR": str(tmp_path / "cache")}
     project = f"{server.entity}/vision"
     fit = tool("fit", "--pretrained", f"{project}/ViT_pt:latest", "--finetuned", f"{project}/ViT_CIFAR100_{{seed}}:latest",
                "--seeds", f"0..{SEEDS - 1}", "--out", tmp_path / "fit", "--json", env=env)
@@ -166,7 +166,7 @@ def test_artifacts_travel_both_ways(server, tmp_path):
     (tmp_path / "ours/a.bin").write_bytes(os.urandom(100_000))
     (tmp_path / "ours/sub/b.txt").write_text("hello\n")
     put = tool("artifact", "put", tmp_path / "ours", "--name", f"{server.entity}/travel/ours", "--type", "dataset",
-               "--alias", "best", "--metadata", '{"rows": 3}', "--json", env=server.env)
+               "--alias", "best", "--metadata", '{"rows": 3}', "--json")
     artifact = wandb.Api().artifact(f"{server.entity}/travel/ours:best")
     assert (artifact.version, artifact.metadata, artifact.type) == ("v0", {"rows": 3}, "dataset")
     assert put["artifact"] == f"{server.entity}/travel/ours:v0"
@@ -178,7 +178,7 @@ def test_artifacts_travel_both_ways(server, tmp_path):
         theirs = wandb.Artifact("theirs", type="dataset")
         theirs.add_dir(str(tmp_path / "ours"))
         run.log_artifact(theirs).wait()
-    env = server.env | {"WANDB_CACHE_DIR": str(tmp_path / "cache")}
+    env = {"WANDB_CACHE_DIR": str(tmp_path / "cache")}
     got = tool("artifact", "get", f"{server.entity}/travel/theirs:latest", "--root", tmp_path / "back", "--json", env=env)
     assert got["artifacts"][0]["version"] == "v0"
     for name in ("a.bin", "sub/b.txt"):

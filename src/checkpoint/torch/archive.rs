@@ -56,7 +56,14 @@ impl<'a> Archive<'a> {
         let scripted = self.directory.get(&format!("{prefix}constants.pkl")).is_some();
         let selection = Selection { key: options.key.as_deref(), attributes: scripted && options.key.is_none() };
         let mut storages = Storages::default();
-        let found = collect(&pickle, selection, &mut storages).map_err(|source| self.torch(source))?;
+        let found = match collect(&pickle, selection, &mut storages) {
+            Err(TorchError::NoTensors { .. }) if scripted => {
+                return Err(
+                    self.problem("its data.pkl holds no tensors: a frozen module keeps them as constants of its code")
+                );
+            }
+            found => found.map_err(|source| self.torch(source))?,
+        };
         let storages =
             storages.into_list().iter().map(|storage| self.storage(prefix, storage)).collect::<Result<_, _>>();
         let format = if scripted { Format::TorchScript } else { Format::Torch };

@@ -110,15 +110,16 @@ pub(super) enum StorageClass {
     Typed(Dtype),
     /// Bytes; the tensor says the dtype.
     Untyped,
-    /// Quantised integers: the values need a scale that the storage lacks.
-    Quantised,
+    /// Quantised integers of so many bytes: the values need a scale that the storage lacks.
+    Quantised(u64),
 }
 
 impl StorageClass {
     pub(super) fn element_bytes(self) -> u64 {
         match self {
             Self::Typed(dtype) => dtype.size() as u64,
-            Self::Untyped | Self::Quantised => 1,
+            Self::Untyped => 1,
+            Self::Quantised(bytes) => bytes,
         }
     }
 }
@@ -129,9 +130,10 @@ pub(super) fn storage_class(module: &str, name: &str) -> Option<StorageClass> {
         ("torch.storage" | "torch", "UntypedStorage") | ("torch.storage", "_UntypedStorage") => {
             Some(StorageClass::Untyped)
         }
-        ("torch", "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" | "QUInt4x2Storage" | "QUInt2x4Storage") => {
-            Some(StorageClass::Quantised)
+        ("torch", "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage") => {
+            Some(StorageClass::Quantised(1))
         }
+        ("torch", "QInt32Storage") => Some(StorageClass::Quantised(4)),
         ("torch" | "torch.cuda", _) => class_dtype(name.strip_suffix("Storage")?).map(StorageClass::Typed),
         _ => None,
     }

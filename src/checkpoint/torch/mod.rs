@@ -5,10 +5,11 @@
 
 pub(super) mod archive;
 mod globals;
+pub(super) mod legacy;
 mod state_dict;
 mod tensor;
 
-pub(super) use globals::check_globals;
+pub(super) use globals::{check_globals, printable};
 pub(super) use state_dict::{Found, Selection, collect};
 pub(super) use tensor::{Storages, TensorLayout};
 
@@ -64,6 +65,15 @@ pub enum TorchError {
         /// Key of the storage.
         storage: String,
     },
+    /// A storage in the file that no tensor refers to, so that its length is unknown.
+    #[error("the file lists storage {storage:?}, which nothing refers to")]
+    StorageUnused {
+        /// Key of the storage.
+        storage: String,
+    },
+    /// The legacy list of storages is no list of texts.
+    #[error("the list of storages is malformed")]
+    BadKeyList,
     /// A storage whose length is not what the pickle says.
     #[error("storage {storage:?} takes {actual} bytes in the file; the pickle says {expected}")]
     StorageSize {

@@ -1,8 +1,8 @@
 //! Which part of a checkpoint is the state dict, and what its tensors are called. No I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::super::pickle::{Node, Object, Pickle, Value};
+use super::super::pickle::{Node, NodeId, Object, Pickle, Value};
 use super::TorchError;
 use super::globals::printable;
 use super::tensor::{self, Reading, Storages, TensorLayout};
@@ -11,8 +11,8 @@ use super::tensor::{self, Reading, Storages, TensorLayout};
 const MAX_TENSORS: usize = 1 << 20;
 /// Most bytes of all names together.
 const MAX_NAME_BYTES: usize = 64 << 20;
-/// Most modules visited, and deepest nesting: a module that contains itself reaches one of them.
-const MAX_MODULES: usize = 1 << 20;
+/// Most modules, parameters and buffers visited, and deepest nesting: a module that contains itself reaches one of them.
+const MAX_VISITED: usize = 4 << 20;
 const MAX_NESTING: usize = 1000;
 /// Keys shown in a message.
 const SHOWN_KEYS: usize = 12;
@@ -44,7 +44,8 @@ pub(in super::super) fn collect(
         None if selection.attributes => pickle.root(),
         None => automatic(pickle)?,
     };
-    let mut collector = Collector { pickle, storages, found: Vec::new(), positions: HashMap::new(), name_bytes: 0 };
+    let mut collector =
+        Collector { pickle, storages, found: Vec::new(), positions: HashMap::new(), name_bytes: 0, tensors: 0 };
     if selection.attributes {
         collector.tree(chosen, attributes)?;
     } else if is_module(pickle, chosen) {
@@ -52,7 +53,9 @@ pub(in super::super) fn collect(
     } else {
         collector.flat(chosen)?;
     }
-    if collector.found.is_empty() {
+    // Objects that are no tensors are listed as skipped, but do not make a checkpoint.
+    let tensors = collector.tensors;
+    if tensors == 0 {
         return Err(TorchError::NoTensors { root: describe(pickle, chosen) });
     }
     Ok(collector.found)
@@ -174,6 +177,8 @@ fn automatic(pickle: &Pickle<'_>) -> Result<Value, TorchError> {
         return Ok(state_dict);
     }
     let mut candidates = Vec::new();
+    // Many keys may name one big dict: look into each only once.
+    let mut known: HashMap<NodeId, bool> = HashMap::new();
     if holds_tensors(pickle, root) {
         candidates.push((String::new(), root));
     }
@@ -181,11 +186,16 @@ fn automatic(pickle: &Pickle<'_>) -> Result<Value, TorchError> {
         let Some(name) = key_text(pickle, key) else { continue };
         // Optimizers hold tensors of the same shapes; `_extra_state` is no parameter.
         let other = name.starts_with("optim") || name.ends_with("_extra_state") || tensor::is_tensor(pickle, value);
-        if !other && holds_tensors(pickle, value) {
-            candidates.retain(|(known, _)| *known != name);
+        let Value::Node(id) = value else { continue };
+        if !other && *known.entry(id).or_insert_with(|| holds_tensors(pickle, value)) {
             candidates.push((name, value));
         }
     }
+    // Python keeps the last value of a repeated key.
+    let mut seen = HashSet::new();
+    candidates.reverse();
+    candidates.retain(|(name, _)| seen.insert(name.clone()));
+    candidates.reverse();
     match candidates.as_slice() {
         [] => Err(TorchError::NoTensors { root: describe(pickle, root) }),
         [(_, only)] => Ok(*only),
@@ -260,9 +270,9 @@ type Parts = (Vec<(Value, Value)>, Vec<(Value, Value)>);
 /// Parameters, persistent buffers and submodules of a pickled module, as `state_dict()` orders them.
 fn module_parts(pickle: &Pickle<'_>, module: Value) -> Parts {
     let part = |name| attribute(pickle, module, name).and_then(|part| entries(pickle, part)).unwrap_or_default();
-    let passing: Vec<String> = match attribute(pickle, module, "_non_persistent_buffers_set") {
+    let passing: HashSet<String> = match attribute(pickle, module, "_non_persistent_buffers_set") {
         Some(set) => set_items(pickle, set).iter().filter_map(|&name| key_text(pickle, name)).collect(),
-        None => Vec::new(),
+        None => HashSet::new(),
     };
     let mut own = part("_parameters");
     let buffers = part("_buffers").into_iter();
@@ -297,6 +307,8 @@ struct Collector<'c, 'p> {
     /// Position of each name: Python keeps the last value of a repeated key, at the place of the first.
     positions: HashMap<String, usize>,
     name_bytes: usize,
+    /// How many of `found` are tensors of any kind.
+    tensors: usize,
 }
 
 impl Collector<'_, '_> {
@@ -324,14 +336,14 @@ impl Collector<'_, '_> {
         let mut pending = vec![(String::new(), root, 0usize)];
         let mut visited = 0;
         while let Some((prefix, object, depth)) = pending.pop() {
-            visited += 1;
             if depth > MAX_NESTING {
                 return Err(TorchError::TooDeep { limit: MAX_NESTING });
             }
-            if visited + pending.len() > MAX_MODULES {
-                return Err(TorchError::TooMany { limit: MAX_MODULES, what: "modules" });
+            if visited + pending.len() > MAX_VISITED {
+                return Err(TorchError::TooMany { limit: MAX_VISITED, what: "modules, parameters and buffers" });
             }
             let (own, children) = parts(self.pickle, object);
+            visited += 1 + own.len() + children.len();
             for (key, value) in own {
                 if let Some(key) = key_text(self.pickle, key) {
                     self.add(format!("{prefix}{key}"), value)?;
@@ -372,6 +384,7 @@ impl Collector<'_, '_> {
             },
         };
         self.charge(2 * name.len())?;
+        self.tensors += usize::from(tensor::is_tensor(self.pickle, value));
         let found = Found { name, tensor };
         if let Some(slot) = self.positions.get(&found.name).and_then(|&at| self.found.get_mut(at)) {
             *slot = found;

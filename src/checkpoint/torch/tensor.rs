@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::pickle::{NodeId, Object, Pickle, Value};
+use super::super::pickle::{Node, NodeId, Object, Pickle, Value};
 use super::TorchError;
 use super::globals::{self, Rebuild, StorageClass, printable};
 use crate::tensor::Dtype;
@@ -43,6 +43,21 @@ pub(in super::super) struct Storages {
 }
 
 impl Storages {
+    /// Every storage that the pickle names, whether a tensor of the state dict uses it or not.
+    pub(in super::super) fn of_pickle(pickle: &Pickle<'_>) -> Result<Self, TorchError> {
+        let mut storages = Self::default();
+        for (id, node) in pickle.nodes() {
+            let Node::Persistent(pid) = node else { continue };
+            let tag = pickle.as_sequence(*pid).and_then(|parts| parts.first().copied());
+            // Legacy files also name the source text of module classes so.
+            if tag.and_then(|tag| pickle.as_text(tag)) != Some("module") {
+                let mut reader = Reader { pickle, storages: &mut storages, name: "" };
+                reader.storage(Value::Node(id))?;
+            }
+        }
+        Ok(storages)
+    }
+
     pub(in super::super) fn into_list(self) -> Vec<StorageRef> {
         self.list
     }
@@ -132,7 +147,7 @@ impl Reader<'_, '_> {
         let (index, class, held, base) = self.storage(*storage)?;
         let dtype = match class {
             StorageClass::Typed(dtype) => dtype,
-            StorageClass::Quantised => return Ok(Reading::Unreadable("a tensor of quantised integers".to_owned())),
+            StorageClass::Quantised(_) => return Ok(Reading::Unreadable("a tensor of quantised integers".to_owned())),
             StorageClass::Untyped => return Err(self.malformed("its storage has no dtype")),
         };
         self.layout(dtype, (index, held, base), [*offset, *size, *stride])
@@ -153,8 +168,8 @@ impl Reader<'_, '_> {
             return Ok(Reading::Unreadable(format!("a tensor of {}", printable(&format!("{module}.{name}")))));
         };
         let (index, class, held, base) = self.storage(*storage)?;
-        let held = held * class.element_bytes() / dtype.size() as u64;
-        if base != 0 || class == StorageClass::Quantised {
+        let held = held.saturating_mul(class.element_bytes()) / dtype.size() as u64;
+        if base != 0 || matches!(class, StorageClass::Quantised(_)) {
             return Err(self.malformed("its storage does not fit its dtype"));
         }
         self.layout(dtype, (index, held, 0), [*offset, *size, *stride])
@@ -191,16 +206,12 @@ impl Reader<'_, '_> {
 
     /// Index, class, elements and first element (of a legacy view) of a storage.
     fn storage(&mut self, value: Value) -> Result<(usize, StorageClass, u64, u64), TorchError> {
-        let id = match (value, self.pickle.deref(value)) {
-            (Value::Node(id), Some(super::super::pickle::Node::Persistent(_))) => id,
-            _ => return Err(self.malformed("its storage is no storage")),
+        let (Value::Node(id), Some(Node::Persistent(pid))) = (value, self.pickle.deref(value)) else {
+            return Err(self.malformed("its storage is no storage"));
         };
         if let Some(&known) = self.storages.by_node.get(&id) {
             return Ok(known);
         }
-        let Some(super::super::pickle::Node::Persistent(pid)) = self.pickle.node(id) else {
-            return Err(self.malformed("its storage is no storage"));
-        };
         let parts = self.pickle.as_sequence(*pid).unwrap_or_default();
         let (&[tag, class, key, _, numel], view) =
             parts

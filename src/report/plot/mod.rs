@@ -20,7 +20,7 @@ use super::palette::Ink;
 use super::scene::{Label, Marker, Scene, Shape};
 
 /// Width of a plot that is as wide as a phone is, times its scale there.
-const COMMON_WIDTH: f64 = 520.0;
+const COMMON_WIDTH: f64 = 480.0;
 
 /// One entry of a legend.
 struct Entry {

@@ -103,7 +103,7 @@ impl FileNode {
         if !manifest.digest.is_empty() {
             let digest = Digest::from_base64(Algorithm::Md5, &manifest.digest)
                 .map_err(|error| Fault::invalid(format!("manifest digest: {error}")))?;
-            file = file.to_upload(&digest, Some("application/json"));
+            file = file.with_upload(&digest, Some("application/json"));
         }
         Ok(file)
     }
@@ -111,7 +111,7 @@ impl FileNode {
     /// The answer for a file of an artifact being uploaded: in one request.
     pub(super) fn wanted(artifact: i64, name: &str, md5: &Digest) -> Self {
         let file = Self::new(ids::encode("ArtifactUpload", artifact), name);
-        Self { birth: Some(artifact), ..file.to_upload(md5, None) }
+        Self { birth: Some(artifact), ..file.with_upload(md5, None) }
     }
 
     /// The same, in parts.
@@ -153,7 +153,7 @@ impl FileNode {
         }
     }
 
-    fn to_upload(self, md5: &Digest, content_type: Option<&str>) -> Self {
+    fn with_upload(self, md5: &Digest, content_type: Option<&str>) -> Self {
         let headers = vec![
             format!("Content-MD5:{}", md5.to_base64()),
             format!("Content-Type:{}", content_type.unwrap_or("application/octet-stream")),

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::{Algorithm, Digest, FileHasher, hex};
+use crate::digest::{Algorithm, Digest, FileHasher};
 use crate::server::blob::{Blob, Blobs};
 use crate::server::clock::now;
 use crate::server::db::Db;
@@ -245,12 +245,6 @@ fn write_manifest(db: &Db, blobs: &Blobs, entries: &[Entry]) -> Result<Blob, Fau
     let mut incoming = blobs.receive()?;
     incoming.write(&bytes)?;
     blobs.keep(db, incoming)
-}
-
-/// Hex form of an entry's base64 digest, where it is one.
-pub(in crate::server) fn digest_hex(digest: &str) -> Option<String> {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.decode(digest).ok().map(|bytes| hex(&bytes))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::server::fault::Fault;
 const SILENCE: Millis = 5 * 60 * 1000;
 
 const COLUMNS: &str = "id, project_id, name, display_name, group_name, job_type, notes, description, state, exit_code,
-    config, summary, tags, commit_hash, host, program, repo, sweep_id, agent_id, stop_requested, created_at, updated_at,
+    config, summary, tags, commit_hash, host, sweep_id, stop_requested, created_at, updated_at,
     heartbeat_at";
 
 /// One run.
@@ -34,10 +34,7 @@ pub(in crate::server) struct Run {
     pub(in crate::server) tags: String,
     pub(in crate::server) commit_hash: Option<String>,
     pub(in crate::server) host: Option<String>,
-    pub(in crate::server) program: Option<String>,
-    pub(in crate::server) repo: Option<String>,
     pub(in crate::server) sweep_id: Option<i64>,
-    pub(in crate::server) agent_id: Option<i64>,
     pub(in crate::server) stop_requested: bool,
     pub(in crate::server) created_at: Millis,
     pub(in crate::server) updated_at: Millis,
@@ -62,14 +59,11 @@ impl Run {
             tags: row.get(12)?,
             commit_hash: row.get(13)?,
             host: row.get(14)?,
-            program: row.get(15)?,
-            repo: row.get(16)?,
-            sweep_id: row.get(17)?,
-            agent_id: row.get(18)?,
-            stop_requested: row.get(19)?,
-            created_at: row.get(20)?,
-            updated_at: row.get(21)?,
-            heartbeat_at: row.get(22)?,
+            sweep_id: row.get(15)?,
+            stop_requested: row.get(16)?,
+            created_at: row.get(17)?,
+            updated_at: row.get(18)?,
+            heartbeat_at: row.get(19)?,
         })
     }
 
@@ -148,12 +142,6 @@ impl Run {
     pub(in crate::server) fn last_line(&self, db: &Connection, stream: Stream) -> Result<Option<String>, Fault> {
         let sql = "SELECT content FROM run_line WHERE run_id = ?1 AND stream = ?2 ORDER BY line DESC LIMIT 1";
         Ok(db.prepare_cached(sql)?.query_row(params![self.id, stream.as_str()], |row| row.get(0)).optional()?)
-    }
-
-    /// The largest step of the history.
-    pub(in crate::server) fn last_step(&self, db: &Connection) -> Result<Option<i64>, Fault> {
-        let sql = "SELECT max(step) FROM run_line WHERE run_id = ?1 AND stream = ?2";
-        Ok(db.prepare_cached(sql)?.query_row(params![self.id, Stream::History.as_str()], |row| row.get(0))?)
     }
 
     /// Writes a line at its number, over what was there: clients repeat requests whose answer they did not see.

@@ -5,15 +5,13 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::server::clock::{Millis, now};
 use crate::server::fault::Fault;
 
-const SELECT: &str =
-    "SELECT run_file.id, run_file.run_id, run_file.name, run_file.sha256, run_file.updated_at, blob.md5,
+const SELECT: &str = "SELECT run_file.id, run_file.name, run_file.sha256, run_file.updated_at, blob.md5,
     blob.size FROM run_file LEFT JOIN blob ON blob.sha256 = run_file.sha256";
 
 /// One file of one run.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct RunFile {
     pub(in crate::server) id: i64,
-    pub(in crate::server) run_id: i64,
     pub(in crate::server) name: String,
     /// Absent until the first upload.
     pub(in crate::server) sha256: Option<String>,
@@ -27,20 +25,12 @@ impl RunFile {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
-            run_id: row.get(1)?,
-            name: row.get(2)?,
-            sha256: row.get(3)?,
-            updated_at: row.get(4)?,
-            md5: row.get(5)?,
-            size: row.get(6)?,
+            name: row.get(1)?,
+            sha256: row.get(2)?,
+            updated_at: row.get(3)?,
+            md5: row.get(4)?,
+            size: row.get(5)?,
         })
-    }
-
-    /// The file of this row.
-    pub(in crate::server) fn get(db: &Connection, id: i64) -> Result<Self, Fault> {
-        let sql = format!("{SELECT} WHERE run_file.id = ?1");
-        let found = db.prepare_cached(&sql)?.query_row([id], Self::from_row).optional()?;
-        found.ok_or_else(|| Fault::not_found("run file", id.to_string()))
     }
 
     /// The file of this name.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::digest::Digest;
@@ -135,15 +136,14 @@ impl Client {
                 UrlBook::new(self, &wanted.artifact, queue)
             })
             .collect();
-        let fetched: Vec<_> =
-            stream::iter(missing.iter().filter_map(|job| books.get(job.artifact).map(|book| (job, book))))
-                .map(|(job, book)| async move {
-                    let receiver = Receiver { client: self, budget, store, book, job };
-                    Ok::<_, WandbError>(((job.digest, job.size), receiver.fetch().await?))
-                })
-                .buffer_unordered(self.concurrency())
-                .try_collect()
-                .await?;
+        // Boxed one by one: a stream of closures over borrowed jobs would not be `Send` as the compiler sees it.
+        let mut work: Vec<BoxFuture<'_, _>> = Vec::with_capacity(missing.len());
+        for job in &missing {
+            let Some(book) = books.get(job.artifact) else { continue };
+            let receiver = Receiver { client: self, budget, store, book, job };
+            work.push(Box::pin(async move { receiver.fetch().await.map(|got| ((job.digest, job.size), got)) }));
+        }
+        let fetched: Vec<_> = stream::iter(work).buffer_unordered(self.concurrency()).try_collect().await?;
         have.extend(fetched);
         Ok(assemble(wanted, &have, plan.left_out))
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::digest::{Algorithm, Digest};
@@ -101,17 +102,15 @@ impl Upload<'_> {
 
     async fn hash_all(&self) -> Result<BTreeMap<String, Hashed>, WandbError> {
         let threshold = self.client.multipart_threshold();
-        let hash_one = |(path, source): (&String, &_)| {
-            let (path, source) = (path.clone(), Clone::clone(source));
+        let mut work: Vec<BoxFuture<'_, Result<_, WandbError>>> = Vec::with_capacity(self.draft.files.len());
+        for (path, source) in &self.draft.files {
+            let (label, source) = (path.clone(), source.clone());
             let progress = self.client.transport().progress.clone();
-            async move {
-                let label = path.clone();
-                let work = move || hash(&source, threshold, |total| progress.begin(Stage::Verify, &label, Some(total)));
-                Ok::<_, WandbError>((path.clone(), super::download::blocking(&path, work).await??))
-            }
-        };
+            let hash = move || hash(&source, threshold, |total| progress.begin(Stage::Verify, &label, Some(total)));
+            work.push(Box::pin(async move { Ok((path.clone(), super::download::blocking(path, hash).await??)) }));
+        }
         let parallel = std::thread::available_parallelism().map_or(2, usize::from);
-        stream::iter(self.draft.files.iter()).map(hash_one).buffer_unordered(parallel).try_collect().await
+        stream::iter(work).buffer_unordered(parallel).try_collect().await
     }
 
     /// Creates the version, or finds the one with the same content.
@@ -186,13 +185,12 @@ impl Upload<'_> {
         let all: Vec<(&String, &Hashed)> = files.iter().collect();
         for batch in all.chunks(BATCH) {
             let answers = self.ask(created, batch).await?;
-            let sent: Vec<_> = stream::iter(batch.iter().copied().zip(answers))
-                .map(|((path, file), answer)| async move {
-                    Ok::<_, WandbError>((path.clone(), self.send(created, (path, file), answer).await?))
-                })
-                .buffer_unordered(self.client.concurrency())
-                .try_collect()
-                .await?;
+            let mut work: Vec<BoxFuture<'_, _>> = Vec::with_capacity(batch.len());
+            for (&(path, file), answer) in batch.iter().zip(answers) {
+                let send = self.send(created, (path, file), answer);
+                work.push(Box::pin(async move { send.await.map(|birth| (path.clone(), birth)) }));
+            }
+            let sent: Vec<_> = stream::iter(work).buffer_unordered(self.client.concurrency()).try_collect().await?;
             births.extend(sent);
         }
         Ok(births)

@@ -1,0 +1,266 @@
+//! The main job as a user runs it, and what happens when the user, the files or the server are wrong.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test may end loudly")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use wandb_pca::checkpoint::{NamedTensor, write_torch};
+use wandb_pca::tensor::{Dtype, TensorView};
+
+/// The command with nothing of this machine's settings.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wandb-pca"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WANDB")) {
+        command.env_remove(name);
+    }
+    command.env("NETRC", "/nonexistent/netrc").args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The exit code is `code`, and the message on standard error holds every one of `words`.
+fn refused(output: &Output, code: i32, words: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+}
+
+#[test]
+fn the_demo_runs_and_downloads_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let first = json(&run(&["demo", "--data", data, "--json"]));
+    assert_eq!((first["uploaded"].as_u64(), first["downloaded"].as_u64()), (Some(21), Some(21)));
+    let again = json(&run(&["demo", "--data", data, "--json"]));
+    assert_eq!((again["uploaded"].as_u64(), again["downloaded"].as_u64()), (Some(0), Some(0)));
+    for at in 0..2 {
+        assert_eq!(first["fits"][at]["totals"], again["fits"][at]["totals"]);
+        let fit = PathBuf::from(first["fits"][at]["folder"].as_str().unwrap());
+        for file in ["fit.json", "layers.parquet", "components.parquet", "gram.safetensors", "wandb-pca.lock"] {
+            assert!(fit.join(file).is_file(), "{file}");
+        }
+    }
+    let text = run(&["demo", "--data", data]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains("model.visual.transformer.resblocks.3.mlp.c_fc.weight"), "{text}");
+    assert!(!text.contains("partial-"));
+}
+
+/// A server of our own for one test.
+struct Served {
+    process: Child,
+    base_url: String,
+    api_key: String,
+    folder: tempfile::TempDir,
+}
+
+impl Served {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let arguments = ["serve", "--data", data.to_str().unwrap(), "--address", "127.0.0.1:0", "--json"];
+        let mut process = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let text = |name: &str| ready[name].as_str().unwrap().to_owned();
+        Self { base_url: text("base_url"), api_key: text("api_key"), process, folder }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.with_key(&self.api_key, arguments)
+    }
+
+    fn with_key(&self, key: &str, arguments: &[&str]) -> Output {
+        let cache = self.folder.path().join("cache");
+        command(arguments)
+            .env("WANDB_BASE_URL", &self.base_url)
+            .env("WANDB_API_KEY", key)
+            .env("WANDB_CACHE_DIR", cache)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn artifacts_are_put_got_listed_and_described() {
+    let served = Served::start();
+    fs::create_dir(served.folder.path().join("in")).unwrap();
+    fs::write(served.folder.path().join("in/a.txt"), "hello\n").unwrap();
+    let put = json(&served.run(&["artifact", "put", "in", "--name", "p/thing", "--alias", "best", "--json"]));
+    assert_eq!(put["artifact"], "local/p/thing:v0");
+    let same = json(&served.run(&["artifact", "put", "in", "--name", "p/thing", "--json"]));
+    assert_eq!(same["version"], "v0", "the same bytes are the same version");
+    let got = json(&served.run(&["artifact", "get", "p/thing:best", "--root", "out", "--json"]));
+    assert_eq!(got["artifacts"][0]["files"][0]["downloaded"], true);
+    assert_eq!(fs::read(served.folder.path().join("out/a.txt")).unwrap(), b"hello\n");
+    let again = json(&served.run(&["artifact", "get", "p/thing", "--root", "out", "--json"]));
+    assert_eq!(again["artifacts"][0]["files"][0]["downloaded"], false);
+    let list = json(&served.run(&["artifact", "ls", "p", "--json"]));
+    assert_eq!(list["artifacts"][0]["name"], "thing");
+    let info = json(&served.run(&["artifact", "info", "p/thing", "--json"]));
+    assert_eq!(info["entries"][0]["digest"], "sZRqySSS0jR8YjW00mERhA==");
+    let who = json(&served.run(&["whoami", "--json"]));
+    assert_eq!((&who["entity"], &who["key_source"]), (&Value::from("local"), &Value::from("WANDB_API_KEY")));
+}
+
+#[test]
+fn what_the_server_refuses_is_told_with_its_code() {
+    let served = Served::start();
+    refused(&served.run(&["artifact", "get", "local/none/nothing:latest"]), 3, &["local/none/nothing", "hint:"]);
+    let wrong = "0".repeat(40);
+    let denied = served.with_key(&wrong, &["whoami"]);
+    refused(&denied, 4, &["does not accept the API key", "hint:"]);
+    assert!(!String::from_utf8_lossy(&denied.stderr).contains(&wrong), "the key is not repeated");
+    let nobody = command(&["--base-url", "http://127.0.0.1:9", "artifact", "get", "e/p/n", "-q"])
+        .env("WANDB_API_KEY", &wrong)
+        .env("WANDB_X_GRAPHQL_RETRY_MAX", "1")
+        .output()
+        .unwrap();
+    refused(&nobody, 6, &["e/p/n", "hint:"]);
+    refused(&command(&["--offline", "artifact", "get", "e/p/n"]).output().unwrap(), 3, &["offline"]);
+}
+
+#[test]
+fn bytes_that_were_altered_on_the_server_are_refused() {
+    let served = Served::start();
+    let file = served.folder.path().join("weights.bin");
+    fs::write(&file, vec![7u8; 50_000]).unwrap();
+    json(&served.run(&["artifact", "put", "weights.bin", "--name", "p/w", "--json"]));
+    let mut altered = 0;
+    for blob in files_below(&served.folder.path().join("data")) {
+        let mut bytes = fs::read(&blob).unwrap();
+        if bytes.len() == 50_000 {
+            bytes[1000] ^= 1;
+            fs::write(&blob, bytes).unwrap();
+            altered += 1;
+        }
+    }
+    assert_eq!(altered, 1, "the server keeps the file once");
+    refused(&served.run(&["artifact", "get", "p/w", "--root", "out"]), 5, &["local/p/w:v0", "weights.bin", "hint:"]);
+    assert!(!served.folder.path().join("out/weights.bin").exists());
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+fn checkpoint(path: &Path, tensors: &[(&str, &[f32])]) {
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(name, values)| (*name, TensorView::contiguous(Dtype::F32, vec![values.len()], bytes(values)).unwrap()))
+        .collect();
+    let named: Vec<_> = views.iter().map(|(name, view)| NamedTensor::new(name, view)).collect();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    write_torch(&mut fs::File::create(path).unwrap(), &named).unwrap();
+}
+
+/// A pretrained model and three seeds, of which the last is as given.
+fn fit_with(last: &[(&str, &[f32])]) -> (tempfile::TempDir, Output) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).join("trained.ckpt");
+    checkpoint(&at("pt"), &[("a", &[1.0, 2.0]), ("b", &[0.0])]);
+    checkpoint(&at("ft_0"), &[("a", &[1.5, 2.0]), ("b", &[0.0])]);
+    checkpoint(&at("ft_1"), &[("a", &[1.0, 2.5]), ("b", &[0.0])]);
+    checkpoint(&at("ft_2"), last);
+    let arguments =
+        ["fit", "--pretrained", "pt/trained.ckpt", "--finetuned", "ft_{seed}/trained.ckpt", "--seeds", "0..2"];
+    let output = command(&arguments).args(["--out", "fit", "--json"]).current_dir(folder.path()).output().unwrap();
+    (folder, output)
+}
+
+#[test]
+fn checkpoints_that_do_not_match_are_named() {
+    let (folder, good) = fit_with(&[("a", &[1.0, 2.0]), ("b", &[0.0])]);
+    let fit = json(&good);
+    assert_eq!(fit["layers"][1]["degenerate"], true);
+    assert_eq!(fit["layers"][1]["explained_variance_ratio"], Value::Null);
+    assert!(fit["layers"][0]["total_variance"].as_f64().unwrap() > 0.0);
+    drop(folder);
+    type Case<'a> = (&'a [(&'a str, &'a [f32])], &'a [&'a str]);
+    let cases: [Case<'_>; 5] = [
+        (&[("a", &[1.0, 2.0])], &["ft_2/trained.ckpt", "layer b", "missing"]),
+        (&[("a", &[1.0, 2.0]), ("b", &[0.0]), ("c", &[0.0])], &["ft_2/trained.ckpt", "layer c"]),
+        (&[("a", &[1.0, 2.0, 3.0]), ("b", &[0.0])], &["ft_2/trained.ckpt", "layer a", "shape"]),
+        (&[("a", &[f32::NAN, 2.0]), ("b", &[0.0])], &["ft_2/trained.ckpt", "layer a", "not finite", "element 0"]),
+        (&[("a", &[1.0, f32::INFINITY]), ("b", &[0.0])], &["ft_2/trained.ckpt", "element 1"]),
+    ];
+    for (last, words) in cases {
+        let (folder, output) = fit_with(last);
+        refused(&output, 1, words);
+        refused(&output, 1, &["hint:"]);
+        assert!(!folder.path().join("fit").exists(), "nothing is left of a fit that failed");
+    }
+}
+
+#[test]
+fn inputs_that_are_none_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.ckpt");
+    checkpoint(&path, &[("a", &[1.0])]);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let broken = path.to_str().unwrap();
+    refused(&run(&["inspect", broken]), 5, &["broken.ckpt"]);
+    refused(&run(&["inspect", "missing.ckpt"]), 3, &["missing.ckpt"]);
+    let one = ["fit", "--pretrained", broken, "--finetuned", broken];
+    refused(&run(&one), 1, &["at least two", "hint:"]);
+    refused(&run(&["fit", "--pretrained", broken, "--finetuned", "x_{seed}.ckpt"]), 2, &["--seeds"]);
+    refused(&run(&["fit", "--pretrained", broken, "--finetuned", broken, "--seeds", "0..2"]), 2, &["{seed}"]);
+    refused(&run(&["sample", folder.path().to_str().unwrap()]), 1, &["is not a fit", "hint:"]);
+    refused(&run(&["frobnicate"]), 2, &["frobnicate"]);
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_nothing_under_a_final_name() {
+    // A file system of a few blocks stands in for a full disk; making one takes root.
+    let folder = tempfile::tempdir().unwrap();
+    let small = folder.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&small).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let served = Served::start();
+    fs::write(served.folder.path().join("big.bin"), vec![1u8; 500_000]).unwrap();
+    json(&served.run(&["artifact", "put", "big.bin", "--name", "p/big", "--json"]));
+    let output = command(&["artifact", "get", "p/big", "--root", "out"])
+        .env("WANDB_BASE_URL", &served.base_url)
+        .env("WANDB_API_KEY", &served.api_key)
+        .env("WANDB_CACHE_DIR", &small)
+        .current_dir(served.folder.path())
+        .output()
+        .unwrap();
+    let objects: Vec<_> =
+        files_below(&small).into_iter().filter(|path| path.to_string_lossy().contains("/obj/")).collect();
+    let _ = Command::new("umount").arg(&small).status();
+    refused(&output, 1, &["space"]);
+    assert!(objects.is_empty() && !served.folder.path().join("out/big.bin").exists());
+}
