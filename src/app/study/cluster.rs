@@ -11,11 +11,11 @@ use std::time::Duration;
 use crate::app::AppError;
 use crate::app::blocking::run_blocking;
 use crate::store::write_durable;
+use crate::study::Standing;
 use crate::study::slurm::{
     ArrayJob, FollowUp, SACCT, SBATCH, SCONTROL, SQUEUE, States, Submitted, follow_up, parse_sacct, parse_scontrol,
     parse_squeue, parse_submitted, script,
 };
-use crate::study::{Slurm, Standing};
 
 use super::inputs::{Survey, prefetch};
 use super::reduce::reduce;
@@ -94,7 +94,7 @@ async fn submit(study: &Study, options: &ClusterOptions, tasks: &[u32], total: u
     let cache = std::path::absolute(&cache).map_err(AppError::file("find", &cache))?;
     let (logs, cache) = (folder.display().to_string(), cache.display().to_string());
     let text = script(
-        &study.spec.slurm.clone().unwrap_or_else(Slurm::default),
+        &study.spec.slurm.clone().unwrap_or_default(),
         ArrayJob {
             name: &study.spec.name,
             command: &options.command,
