@@ -20,6 +20,7 @@ fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "checkpoint",
                 "report",
                 "server",
+                "study",
                 "wandb",
                 "digest",
                 "progress",

@@ -187,6 +187,49 @@ fn a_study_from_init_to_status() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("line 2, column 1"), "{wrong:?}");
 }
 
+#[test]
+fn two_workers_and_a_sweeps_agent_share_one_folder() {
+    let world = World::new();
+    let arguments = ["--json", "study", "run", "study.yaml", "--out", "shared", "--no-log"];
+    let workers = [0, 1].map(|_| world.command("cache", &arguments).stdout(Stdio::piped()).spawn().unwrap());
+    let computed: u64 = workers
+        .into_iter()
+        .map(|worker| {
+            let output = worker.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            json(&output)["computed"].as_u64().unwrap()
+        })
+        .sum();
+    assert_eq!(computed, 8);
+    for (task, (begun, done)) in ledger(&world.path("shared")) {
+        assert_eq!((begun, done), (1, 1), "{task}");
+    }
+
+    // As `wandb agent` starts the program of a sweep.
+    let config =
+        String::from_utf8(world.run("cache", &["sweep", "config", "study.yaml", "--out", "swept"]).stdout).unwrap();
+    assert!(config.contains("method: grid\n") && config.contains("values: [CIFAR100, DTD, SVHN]"), "{config}");
+    fs::write(world.path("parameters.yaml"), "wandb_version: 1\n\ndataset:\n  value: DTD\nmodel:\n  value: small\n")
+        .unwrap();
+    let agent = |run: &str| {
+        let mut command = world.command("cache", &["--json", "sweep", "cell", "study.yaml", "--out", "swept"]);
+        command.env("WANDB_SWEEP_ID", "abcd1234").env("WANDB_RUN_ID", run);
+        command.env("WANDB_SWEEP_PARAM_PATH", world.path("parameters.yaml"));
+        json(&command.output().unwrap())
+    };
+    let first = agent("agentrun1");
+    assert_eq!((first["computed"].as_u64(), first["runs"][0].as_str()), (Some(1), Some("lab/vectors/agentrun1")));
+    // A second run of the same cell computes nothing, but is a run.
+    let second = agent("agentrun2");
+    assert_eq!((second["computed"].as_u64(), second["runs"][0].as_str()), (Some(0), Some("lab/vectors/agentrun2")));
+    let by_hand =
+        ["sweep", "cell", "study.yaml", "--out", "swept", "--", "--model=tiny", "--dataset=DTD", "--seeds=0..2"];
+    world.run("cache", &by_hand);
+    let unknown =
+        world.command("cache", &["sweep", "cell", "study.yaml", "--", "--model=huge", "--dataset=DTD"]).output();
+    assert_eq!(unknown.unwrap().status.code(), Some(2));
+}
+
 /// How often each task was begun and ended, by the ledger.
 fn ledger(folder: &Path) -> BTreeMap<String, (usize, usize)> {
     let mut counts = BTreeMap::new();

@@ -33,6 +33,8 @@ pub struct LogOptions {
     pub id: Option<String>,
     /// Sweep that the run belongs to.
     pub sweep: Option<String>,
+    /// Configuration besides the fit's own, which it overrides: the parameters of a sweep.
+    pub config: Map<String, Value>,
     /// Leave out the `pca` artifact.
     pub without_artifact: bool,
 }
@@ -139,6 +141,8 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
         Some(dataset) => format!("{job} {} {dataset}", record.model),
         None => format!("{job} {}", record.model),
     });
+    let mut own = config(fit);
+    own.extend(options.config.clone());
     let run = RunOptions::new(project.clone())
         .with_entity(entity)
         .with_display_name(Some(name))
@@ -148,7 +152,7 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
         .with_job_type(Some(job.to_owned()))
         .with_tags(options.tags.clone())
         .with_notes(options.notes.clone())
-        .with_config(config(fit));
+        .with_config(own);
     client.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
 }
 

@@ -30,6 +30,11 @@ pub(super) fn sniff(bytes: &[u8]) -> Kind {
     if bytes.is_empty() {
         return Kind::Other("an empty file");
     }
+    // First, because a safetensors file opens with the length of its header: 1152, for instance, looks like a pickle of
+    // protocol 4 and 60 like XML. A brace after a length below 4 GiB looks like nothing else.
+    if bytes.get(8) == Some(&b'{') && bytes.get(4..8) == Some(&[0; 4]) {
+        return Kind::Safetensors;
+    }
     if bytes.starts_with(b"PK\x03\x04") {
         return Kind::Zip;
     }
@@ -49,12 +54,25 @@ pub(super) fn sniff(bytes: &[u8]) -> Kind {
     {
         return Kind::Safetensors;
     }
-    // A safetensors header that claims to be longer than the file still opens with a brace.
-    if opening == Some(&b'{') && bytes.get(4..8) == Some(&[0; 4]) {
-        return Kind::Safetensors;
-    }
     match bytes.trim_ascii_start().first() {
         Some(b'{') => Kind::Json,
         _ => Kind::Other("of no known kind"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_length_that_looks_like_another_kind() {
+        for magic in [&b"\x80\x04"[..], b"\x80\x02", b"<", b"BZh", b"\x1f\x8b"] {
+            let mut bytes = magic.to_vec();
+            bytes.resize(8, 0);
+            bytes.extend_from_slice(b"{\"__metadata__\":{}}");
+            assert_eq!(sniff(&bytes), Kind::Safetensors, "{magic:?}");
+        }
+        assert_eq!(sniff(b"\x80\x04\x95\x0b\0\0\0\0\0\0\0}\x94."), Kind::Pickle);
+        assert_eq!(sniff(b"<html><body>"), Kind::Other("a web page or XML, perhaps the error page of a download"));
     }
 }

@@ -76,6 +76,9 @@ pub(crate) enum Command {
     /// Fit a whole grid of models, datasets and seeds, resumably
     #[command(subcommand)]
     Study(super::study_args::Study),
+    /// W&B sweeps over the cells of a study
+    #[command(subcommand)]
+    Sweep(super::study_args::Sweep),
     /// Get, put and list artifacts
     #[command(subcommand)]
     Artifact(Artifact),

@@ -50,6 +50,7 @@ pub(crate) async fn dispatch(
         Command::Report(report) => write_report(report).map(Some),
         Command::Inspect(inspect) => context.inspect(inspect).await.map(Some),
         Command::Study(study) => super::study::dispatch(&context, study).await.map(Some),
+        Command::Sweep(sweep) => super::study::sweep(&context, sweep).await.map(Some),
         Command::Artifact(args::Artifact::Get(get)) => context.get(get).await.map(Some),
         Command::Artifact(args::Artifact::Put(put)) => context.put(put).await.map(Some),
         Command::Artifact(args::Artifact::Ls(ls)) => context.ls(ls).await.map(Some),

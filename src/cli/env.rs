@@ -45,6 +45,12 @@ pub(crate) const TAGS: &str = "WANDB_TAGS";
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 /// Log filter, such as `wandb_pca=debug`.
 pub(crate) const LOG: &str = "WANDB_PCA_LOG";
+/// The sweep that an agent started us for.
+pub(crate) const SWEEP_ID: &str = "WANDB_SWEEP_ID";
+/// The id of the run that an agent wants us to make.
+pub(crate) const RUN_ID: &str = "WANDB_RUN_ID";
+/// The file with the parameters that an agent assigned.
+pub(crate) const SWEEP_PARAM_PATH: &str = "WANDB_SWEEP_PARAM_PATH";
 /// The name of this machine, for the ledger of a study.
 pub(crate) const HOSTNAME: &str = "HOSTNAME";
 /// The user's home.

@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use wandb_pca::app::AppError;
-use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey};
+use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey, SweepRun};
 use wandb_pca::store::write_durable;
+use wandb_pca::study::sweep::{Assignment, configuration};
 use wandb_pca::study::{Rates, Spec};
 
 use super::commands::Context;
+use super::env;
 use super::exit::{PartlyDone, UsageError};
 use super::render::{Output, bytes_text, printable};
 use super::study_args::{self as args, Engine};
@@ -49,6 +51,48 @@ pub(super) async fn dispatch(context: &Context<'_>, command: &args::Study) -> an
     }
 }
 
+pub(super) async fn sweep(context: &Context<'_>, command: &args::Sweep) -> anyhow::Result<Output> {
+    match command {
+        args::Sweep::Config(file) => sweep_config(context, file),
+        args::Sweep::Cell(cell) => sweep_cell(context, cell).await,
+    }
+}
+
+fn sweep_config(context: &Context<'_>, file: &args::File) -> anyhow::Result<Output> {
+    let study = read(context, file)?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let paths = [program.as_path(), &file.file, &study.folder].map(absolute);
+    let [program, file, folder] = paths;
+    let command =
+        [program?, "sweep".to_owned(), "cell".to_owned(), file?, "--out".to_owned(), folder?, "--".to_owned()];
+    let text = configuration(&study.spec, &command);
+    Ok(Output { schema: "sweep-config/1", json: json!({ "configuration": text }), text })
+}
+
+async fn sweep_cell(context: &Context<'_>, cell: &args::SweepCell) -> anyhow::Result<Output> {
+    let mut study = read(context, &cell.study)?;
+    let get = |name| context.environment.get(name).map(str::to_owned);
+    let assignment = match get(env::SWEEP_PARAM_PATH).filter(|_| cell.parameters.is_empty()) {
+        Some(path) => {
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+            Assignment::from_file(&text)
+        }
+        None => Assignment::from_arguments(cell.parameters.iter().map(String::as_str)),
+    };
+    let assignment = assignment.map_err(|error| UsageError(error.to_string()))?;
+    study.spec = study.spec.assigned(&assignment).map_err(|error| UsageError(error.to_string()))?;
+    let parameters = assignment.parameters().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    study.sweep = Some(SweepRun { sweep: get(env::SWEEP_ID), run: get(env::RUN_ID), parameters });
+    let survey = study::survey(&study).await?;
+    let outcome = study::run_sweep_cell(&study, &survey).await?;
+    told(context, &study, &outcome)
+}
+
+fn absolute(path: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+    path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
 async fn init_file(context: &Context<'_>, init: &args::Init) -> anyhow::Result<Output> {
     let (entity, project) = match init.project.split_once('/') {
         Some((entity, project)) => (Some(entity), project),
@@ -73,15 +117,16 @@ fn read(context: &Context<'_>, file: &args::File) -> anyhow::Result<Study> {
         path: file.file.clone(),
         source,
     })?;
-    let spec = Spec::parse(&text).map_err(|source| StudyError::Spec { path: file.file.clone(), source });
+    let spec =
+        Spec::parse(&text).map_err(|source| StudyError::Spec { path: file.file.clone(), source: Box::new(source) });
     let mut spec = spec.map_err(AppError::from)?;
     spec.shards = file.shards.unwrap_or(spec.shards);
     spec.entity = spec.entity.or_else(|| context.session.entity.clone());
     spec.project = spec.project.or_else(|| context.session.project.clone());
     let folder = file.out.clone().unwrap_or_else(|| PathBuf::from(format!("study-{}", spec.name)));
-    let host = context.environment.get(super::env::HOSTNAME).unwrap_or("localhost");
+    let host = context.environment.get(env::HOSTNAME).unwrap_or("localhost");
     let worker = format!("{host}:{}", std::process::id());
-    Ok(Study { session: context.session.clone(), spec, folder, worker, sweep: None, run_id: None })
+    Ok(Study { session: context.session.clone(), spec, folder, worker, sweep: None })
 }
 
 async fn open(context: &Context<'_>, file: &args::File) -> anyhow::Result<(Study, Survey)> {
@@ -160,10 +205,6 @@ async fn run_study(context: &Context<'_>, args: &args::Run) -> anyhow::Result<Ou
 
 /// This program as a compute node starts it, up to `i/N`.
 fn shard_command(study: &Study, args: &args::Run) -> anyhow::Result<Vec<String>> {
-    let absolute = |path: &std::path::Path| -> anyhow::Result<String> {
-        let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
-        path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
-    };
     let program = std::env::current_exe().context("cannot find this program")?;
     let words = ["--offline".to_owned(), "study".to_owned(), "shard".to_owned(), absolute(&args.study.file)?];
     let folder = ["--out".to_owned(), absolute(&study.folder)?, "--shards".to_owned(), study.spec.shards.to_string()];

@@ -184,6 +184,15 @@ impl Assignment {
     }
 }
 
+impl Assignment {
+    /// The parameters as names and values, for a run's configuration.
+    pub fn parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let given = [("model", Some(&self.model)), ("dataset", Some(&self.dataset))];
+        let given = given.into_iter().chain([("layers", self.layers.as_ref()), ("seeds", self.seeds.as_ref())]);
+        given.filter_map(|(name, value)| Some((name, value?.as_str())))
+    }
+}
+
 impl Spec {
     /// The study of this one cell: what a sweep's run has to do. Replaced layers or seeds make it a variant, whose cell
     /// has an id of its own.

@@ -11,11 +11,11 @@ use std::time::Duration;
 use crate::app::AppError;
 use crate::app::blocking::run_blocking;
 use crate::store::write_durable;
+use crate::study::Standing;
 use crate::study::slurm::{
     ArrayJob, FollowUp, SACCT, SBATCH, SCONTROL, SQUEUE, States, Submitted, follow_up, parse_sacct, parse_scontrol,
     parse_squeue, parse_submitted, script,
 };
-use crate::study::{Slurm, Standing};
 
 use super::inputs::{Survey, prefetch};
 use super::reduce::reduce;

@@ -17,7 +17,7 @@ pub enum StudyError {
         path: PathBuf,
         /// Where and why.
         #[source]
-        source: SpecError,
+        source: Box<SpecError>,
     },
     /// The plan cannot be run.
     #[error("the plan cannot be run")]

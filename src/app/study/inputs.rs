@@ -55,9 +55,12 @@ pub async fn survey(study: &Study) -> Result<Survey, AppError> {
         let lookups = references.iter().map(|reference| look_up(&study.session, reference));
         let found: Vec<_> = stream::iter(lookups).buffered(QUESTIONS).try_collect().await?;
         let pairs = references.iter().cloned().zip(found);
-        let pinned: BTreeMap<_, _> = pairs.filter_map(|(reference, found)| Some((reference, found?))).collect();
         let path = study.files().path(INPUTS_FILE);
+        // What other cells of a sweep pinned stays.
         let known = pinned_before(study).ok();
+        let mut pinned = known.clone().unwrap_or_default();
+        pinned.retain(|reference, _| !references.contains(reference));
+        pinned.extend(pairs.filter_map(|(reference, found)| Some((reference, found?))));
         if known.as_ref() != Some(&pinned) {
             let reason =
                 |error: serde_json::Error| StudyError::Inputs { path: path.clone(), reason: error.to_string() };
@@ -128,7 +131,7 @@ impl Pinned {
         Ok(session.store.find(&digest, self.found.bytes)?)
     }
 
-    fn stored(&self, session: &Session, input: (&str, Option<u64>)) -> Result<Option<Pulled>, AppError> {
+    fn take_from_store(&self, session: &Session, input: (&str, Option<u64>)) -> Result<Option<Pulled>, AppError> {
         let (reference, seed) = input;
         let Some(artifact_digest) = &self.artifact_digest else {
             let seeded = Seeded { seed, input: Input::File(self.file.clone()) };
@@ -173,7 +176,7 @@ pub(super) async fn obtain(
     };
     let mut wanted = Vec::new();
     for (input, seed) in inputs {
-        if pinned(input)?.stored(session, (&input.reference, *seed))?.is_none() {
+        if pinned(input)?.take_from_store(session, (&input.reference, *seed))?.is_none() {
             wanted.push(Seeded { seed: *seed, input: Input::parse(&input.found.version)? });
         }
     }
@@ -182,7 +185,7 @@ pub(super) async fn obtain(
     }
     let mut pulled = Vec::with_capacity(inputs.len());
     for (input, seed) in inputs {
-        let here = pinned(input)?.stored(session, (&input.reference, *seed))?;
+        let here = pinned(input)?.take_from_store(session, (&input.reference, *seed))?;
         pulled.push(here.ok_or_else(|| AppError::Offline { what: input.reference.clone() })?);
     }
     Ok(pulled)

@@ -27,13 +27,15 @@ pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppEr
     let folder = Arc::new(study.files().fit(&task.id));
     let reading = Arc::clone(&folder);
     let fit = run_blocking("the study", move || Fit::read(&reading)).await?;
+    let sweep = study.sweep.clone().unwrap_or_default();
     let options = LogOptions {
         entity: study.spec.entity.clone().or_else(|| study.session.entity.clone()),
         project: study.spec.project.clone().or_else(|| study.session.project.clone()),
         group: Some(study.spec.name.clone()),
         name: Some(task.id.replace('@', " ")),
-        id: Some(study.run_id.clone().unwrap_or_else(|| run_id(&study.spec.name, task))),
-        sweep: study.sweep.clone(),
+        id: Some(sweep.run.unwrap_or_else(|| run_id(&study.spec.name, task))),
+        sweep: sweep.sweep,
+        config: sweep.parameters,
         without_artifact: !study.spec.log.contains(&Log::Artifacts),
         ..LogOptions::default()
     };

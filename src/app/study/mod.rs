@@ -31,7 +31,7 @@ pub use init::init;
 pub use inputs::{Survey, prefetch, survey};
 pub use log::push;
 pub use reduce::reduce;
-pub use run::{Outcome, TaskFailure, run, shard};
+pub use run::{Outcome, TaskFailure, run, run_sweep_cell, shard};
 pub use status::{TaskStatus, status};
 pub use summary::{Summary, summarise};
 
@@ -51,10 +51,19 @@ pub struct Study {
     pub folder: PathBuf,
     /// Who works, for the ledger: host and process.
     pub worker: String,
-    /// Sweep that the runs belong to.
+    /// The run of a sweep that this is, when it is one.
+    pub sweep: Option<SweepRun>,
+}
+
+/// What a sweep's agent gives the run of one cell.
+#[derive(Debug, Clone, Default)]
+pub struct SweepRun {
+    /// The sweep.
     pub sweep: Option<String>,
-    /// Id of the run of the only cell, when a sweep's agent gave one.
-    pub run_id: Option<String>,
+    /// Id that the run must have.
+    pub run: Option<String>,
+    /// The parameters, as they must appear in the run's configuration.
+    pub parameters: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Study {

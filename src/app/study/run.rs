@@ -1,7 +1,7 @@
 //! Runs a study on this machine: task after task in the plan's order, the downloads of the next one while this one
 //! computes. Everything that is finished is in the ledger; a rerun does the rest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::app::AppError;
 use crate::study::{Ledger, Limits, Log, ShardId, Standing, Task};
@@ -10,6 +10,9 @@ use super::compute::{Material, compute, finished};
 use super::inputs::{Survey, obtain};
 use super::log::log_task;
 use super::{Study, StudyError, Unit, units};
+
+/// How long to wait before asking again for a task that another process has.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What became of a study's tasks.
 #[derive(Debug, Clone, Default)]
@@ -60,8 +63,25 @@ pub async fn run(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     let whole = |task| Unit { task, shard: None };
     let units: Vec<Unit> = survey.plan.tasks().into_iter().map(whole).collect();
     let mut outcome = work(study, survey, &units).await?;
-    if outcome.failed.is_empty() && outcome.elsewhere == 0 {
+    if outcome.failed.is_empty() && !outcome.too_many_failures {
         super::log::push_summary(study, survey, &mut outcome).await?;
+    }
+    Ok(outcome)
+}
+
+/// Runs the one cell that a sweep's agent assigned, and logs it to the run that the agent made, even when the cell was
+/// finished and logged before: the sweep counts runs.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_sweep_cell(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
+    survey.plan.check()?;
+    let units: Vec<Unit> = survey.plan.tasks().into_iter().map(|task| Unit { task, shard: None }).collect();
+    let mut outcome = work(study, survey, &units).await?;
+    if outcome.is_complete() && outcome.logged.is_empty() {
+        for unit in &units {
+            log_unit(study, unit, &mut outcome).await;
+        }
     }
     Ok(outcome)
 }
@@ -112,8 +132,13 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
         let todo = ledger.todo(&tasks, limits);
         let mut open = todo.next.iter().map(|(at, _)| *at).filter(|&at| !elsewhere.get(at).is_some_and(|busy| *busy));
         let Some((at, unit, task)) = open.next().and_then(|at| Some((at, units.get(at)?, tasks.get(at)?))) else {
+            if elsewhere.contains(&true) && !todo.too_many_failures {
+                // Another process has the rest. It may fail or be killed, so look again until everything is settled.
+                tokio::time::sleep(PATIENCE).await;
+                elsewhere.fill(false);
+                continue;
+            }
             outcome.too_many_failures = todo.too_many_failures;
-            outcome.elsewhere = elsewhere.iter().filter(|busy| **busy).count();
             outcome.failed = todo.given_up.iter().filter_map(|&at| failure(&ledger, tasks.get(at)?)).collect();
             return Ok(outcome);
         };
