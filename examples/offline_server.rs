@@ -5,7 +5,6 @@
 //! ```
 //!
 //! With `--json` it prints one line `{"base_url": …, "api_key": …, "entity": …}`, for programs.
-#![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 #![allow(clippy::print_stdout, reason = "what it prints is its result")]
 
 use std::error::Error;
