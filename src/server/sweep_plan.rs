@@ -71,7 +71,9 @@ const MAX_GRID: usize = 1_000_000;
 impl Plan {
     /// Reads a configuration and refuses what could not be planned later.
     pub(super) fn parse(config: &str) -> Result<Self, Fault> {
-        let plan: Self = serde_saphyr::from_str(config)
+        // `y` is a name to the official client's YAML, not a truth.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let plan: Self = serde_saphyr::from_str_with_options(config, options)
             .map_err(|error| Fault::invalid(format!("the sweep configuration cannot be read: {error}")))?;
         match plan.method {
             Method::Grid => plan.grid_size().map(drop)?,
