@@ -6,32 +6,39 @@
 //! - [`align`] decides which tensors take part; [`TaskVectors`] holds one layer of every checkpoint and makes its [`Gram`]
 //! - [`Pca`] is scikit-learn's PCA with components kept as dual coefficients; [`Spectrum`] reads its eigenvalues
 //! - [`Similarity`] reads norms, cosines and distances off a Gram
+//! - [`Subspaces`] compares datasets, [`jackknife`] and [`null_model`] say how sure a number is, [`group`] adds layers up
 //! - [`SampleRecipe`] makes weights over the seeds, [`Combination`] turns weights into the bytes of a new tensor
 //! - [`fit_layers`] does it for every layer of a model on all threads of the current rayon pool
 //!
 //! No files, no network, no clock: tensors come in as [`crate::tensor::TensorView`], bytes go out through slices. The
 //! formulas, their sources and their tolerances are in `docs/numerics.md`.
 
+mod certainty;
 mod eigen;
 mod error;
 mod fit;
 mod gram;
+mod group;
 mod kernel;
 mod layer;
 mod pca;
 mod sample;
 mod similarity;
 mod spectrum;
+mod subspace;
 mod task_vector;
 
+pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model};
 pub use error::AnalysisError;
 pub use fit::{LayerFit, fit_layers};
 pub use gram::Gram;
+pub use group::{Grouping, depth, group};
 pub use layer::{Checkpoint, DtypeRule, Layer, Layers, SkipReason, Skipped, TensorInfo, align};
 pub use pca::{Pca, SignRule};
 pub use sample::{Combination, Distances, GENERATOR, SampleRecipe, Scale};
 pub use similarity::Similarity;
 pub use spectrum::Spectrum;
+pub use subspace::{Overlap, Subspaces, VarianceSplit};
 pub use task_vector::TaskVectors;
 
 #[cfg(test)]

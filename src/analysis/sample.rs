@@ -124,10 +124,10 @@ fn check_weights(weights: &[f64], seeds: usize) -> Result<(), AnalysisError> {
 }
 
 /// See [`GENERATOR`].
-struct Generator(ChaCha20Rng);
+pub(super) struct Generator(ChaCha20Rng);
 
 impl Generator {
-    fn new(seed: u64, number: u64, layer: &str) -> Self {
+    pub(super) fn new(seed: u64, number: u64, layer: &str) -> Self {
         let mut key = Sha256::new();
         key.update(GENERATOR);
         key.update(seed.to_le_bytes());
@@ -141,7 +141,18 @@ impl Generator {
         ((self.0.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
-    fn normals(&mut self, count: usize) -> Vec<f64> {
+    /// √χ² with this many degrees of freedom: by definition where they are few; by Wilson and Hilferty's cube of a normal
+    /// beyond, where it is closer than any use here can tell.
+    pub(super) fn chi(&mut self, degrees: u64) -> f64 {
+        if degrees <= 64 {
+            return self.normals(degrees as usize).iter().map(|x| x * x).sum::<f64>().sqrt();
+        }
+        let (k, z) = (degrees as f64, self.normals(1).first().copied().unwrap_or(0.0));
+        let spread = 2.0 / (9.0 * k);
+        (k * (1.0 - spread + z * spread.sqrt()).max(0.0).powi(3)).sqrt()
+    }
+
+    pub(super) fn normals(&mut self, count: usize) -> Vec<f64> {
         let mut normals = Vec::with_capacity(count + 1);
         while normals.len() < count {
             let radius = (-2.0 * self.uniform().ln()).sqrt();
