@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    MAX_INTEGER_BYTES, MAX_LINE, MAX_PICKLE_BYTES, MAX_STACK, MAX_VALUE_BYTES, Node, NodeId, Object, Pickle,
-    PickleError, Span, Value,
-};
+use super::{MAX_INTEGER_BYTES, MAX_PICKLE_BYTES, MAX_VALUE_BYTES, Node, NodeId, Object, Pickle, PickleError, Value};
 
 /// What one value costs inside a growing container: its 16 bytes, twice because containers double when they grow.
 const VALUE_COST: usize = 2 * size_of::<Value>();
@@ -42,22 +39,22 @@ pub(super) fn run(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
     Ok(Pickle { bytes, nodes: machine.nodes, root, consumed: machine.at })
 }
 
-struct Machine<'a> {
-    bytes: &'a [u8],
+pub(super) struct Machine<'a> {
+    pub(super) bytes: &'a [u8],
     /// Next byte to read.
-    at: usize,
+    pub(super) at: usize,
     /// Offset of the opcode being run, for errors.
-    op: usize,
-    stack: Vec<Value>,
+    pub(super) op: usize,
+    pub(super) stack: Vec<Value>,
     /// Stack heights at each MARK.
-    marks: Vec<usize>,
+    pub(super) marks: Vec<usize>,
     memo: HashMap<u32, Value>,
     nodes: Vec<Node>,
     /// Bytes charged for nodes, their contents and the memo.
     spent: usize,
 }
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     /// Runs one opcode; the root value when it was STOP.
     fn step(&mut self) -> Result<Option<Value>, PickleError> {
         self.op = self.at;
@@ -346,37 +343,6 @@ impl<'a> Machine<'a> {
         Ok(pairs.iter().map(|&[key, value]| (key, value)).collect())
     }
 
-    fn line(&mut self) -> Result<Span, PickleError> {
-        let rest = &self.bytes[self.at..];
-        let window = rest.get(..MAX_LINE).unwrap_or(rest);
-        let Some(length) = window.iter().position(|&byte| byte == b'\n') else {
-            return Err(if window.len() < rest.len() {
-                PickleError::LineTooLong { offset: self.op }
-            } else {
-                PickleError::Truncated { offset: self.op }
-            });
-        };
-        let span = self.take(length)?;
-        self.at += 1;
-        Ok(span)
-    }
-
-    fn take(&mut self, length: usize) -> Result<Span, PickleError> {
-        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
-        let end = end.ok_or(PickleError::Truncated { offset: self.op })?;
-        // Both fit: a pickle is at most MAX_PICKLE_BYTES long.
-        let span = Span { start: self.at as u32, end: end as u32 };
-        self.at = end;
-        Ok(span)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], PickleError> {
-        let array = self.bytes[self.at..].first_chunk().copied();
-        let array = array.ok_or(PickleError::Truncated { offset: self.op })?;
-        self.at += N;
-        Ok(array)
-    }
-
     fn charge(&mut self, bytes: usize) -> Result<(), PickleError> {
         let limit = self.bytes.len() + MAX_VALUE_BYTES;
         self.spent = self.spent.saturating_add(bytes);
@@ -402,65 +368,5 @@ impl<'a> Machine<'a> {
     fn push_object(&mut self, callable: Value, args: Value) -> Result<(), PickleError> {
         let object = Object { callable, args, state: None, items: Vec::new(), pairs: Vec::new() };
         self.push_node(Node::Object(Box::new(object)))
-    }
-
-    fn push(&mut self, value: Value) -> Result<(), PickleError> {
-        if self.stack.len() >= MAX_STACK {
-            return Err(PickleError::StackTooDeep { offset: self.op });
-        }
-        self.stack.push(value);
-        Ok(())
-    }
-
-    fn mark(&mut self) -> Result<(), PickleError> {
-        if self.marks.len() >= MAX_STACK {
-            return Err(PickleError::StackTooDeep { offset: self.op });
-        }
-        self.marks.push(self.stack.len());
-        Ok(())
-    }
-
-    /// Lowest stack position that may be popped: a mark fences what lies below it.
-    fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
-    }
-
-    fn pop(&mut self) -> Result<Value, PickleError> {
-        if self.stack.len() <= self.floor() {
-            return Err(PickleError::StackUnderflow { offset: self.op });
-        }
-        self.stack.pop().ok_or(PickleError::StackUnderflow { offset: self.op })
-    }
-
-    fn pop_two(&mut self) -> Result<(Value, Value), PickleError> {
-        let second = self.pop()?;
-        Ok((self.pop()?, second))
-    }
-
-    fn pop_many(&mut self, count: usize) -> Result<Vec<Value>, PickleError> {
-        let start = self.stack.len().checked_sub(count).filter(|&start| start >= self.floor());
-        let start = start.ok_or(PickleError::StackUnderflow { offset: self.op })?;
-        Ok(self.stack.drain(start..).collect())
-    }
-
-    fn pop_to_mark(&mut self) -> Result<Vec<Value>, PickleError> {
-        let height = self.marks.pop().ok_or(PickleError::NoMark { offset: self.op })?;
-        // Not `split_off`: from 0 it hands over the whole capacity of the stack.
-        Ok(self.stack.drain(height..).collect())
-    }
-
-    /// POP drops a value, or the mark when it is on top.
-    fn discard(&mut self) -> Result<(), PickleError> {
-        if self.marks.last() == Some(&self.stack.len()) {
-            self.marks.pop();
-            return Ok(());
-        }
-        self.pop().map(drop)
-    }
-
-    fn duplicate(&mut self) -> Result<(), PickleError> {
-        let top = self.pop()?;
-        self.push(top)?;
-        self.push(top)
     }
 }

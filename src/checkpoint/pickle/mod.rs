@@ -6,6 +6,7 @@
 
 mod error;
 mod machine;
+mod stack;
 
 pub use error::PickleError;
 

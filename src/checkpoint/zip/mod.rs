@@ -4,9 +4,15 @@
 //! because opening a 426 MB checkpoint in place needs byte offsets and bounds that general zip readers do not promise:
 //! `zip` is the witness for it in tests. Names are keys, never paths. Reads through [`ReadAt`]; no other I/O.
 
+mod error;
+mod place;
+
 use std::cmp::Ordering;
 use std::io::Read;
 use std::ops::Range;
+
+pub use error::ZipError;
+use place::Place;
 
 use super::source::ReadAt;
 
@@ -16,137 +22,13 @@ pub const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 /// What a record may inflate to beyond the length of its archive, in bytes.
 pub const MAX_INFLATED_EXCESS: u64 = 64 << 20;
 
-const END: &[u8; 4] = b"PK\x05\x06";
-const END64: &[u8; 4] = b"PK\x06\x06";
-const LOCATOR64: &[u8; 4] = b"PK\x06\x07";
 const CENTRAL: &[u8; 4] = b"PK\x01\x02";
 const LOCAL: &[u8; 4] = b"PK\x03\x04";
-const END_BYTES: u64 = 22;
-const LOCATOR64_BYTES: u64 = 20;
-const END64_BYTES: u64 = 56;
 const CENTRAL_BYTES: u64 = 46;
 const LOCAL_BYTES: u64 = 30;
 const ZIP64_EXTRA: u16 = 1;
 /// Data descriptor (3), UTF-8 names (11) and the two deflate hints (1, 2): harmless. Everything else changes the bytes.
 const HARMLESS_FLAGS: u16 = 0x080e;
-
-/// Why an archive was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ZipError {
-    /// The origin of the bytes failed.
-    #[error("cannot read the archive at byte {offset}")]
-    Read {
-        /// Position in the archive.
-        offset: u64,
-        /// What the origin said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No end record: the file is cut off or is no zip archive.
-    #[error("the archive has no end record: it is cut off or was only partly downloaded")]
-    NoEnd,
-    /// The end records contradict each other or the file.
-    #[error("the end record at byte {offset} does not fit the archive: {problem}")]
-    BadEnd {
-        /// Position in the archive.
-        offset: u64,
-        /// What does not fit.
-        problem: &'static str,
-    },
-    /// The directory is larger than any checkpoint's.
-    #[error("the archive's directory takes {bytes} bytes, more than {MAX_DIRECTORY_BYTES}")]
-    DirectoryTooLarge {
-        /// Its length as declared.
-        bytes: u64,
-    },
-    /// A directory entry that cannot be.
-    #[error("the directory entry at byte {offset} is malformed: {problem}")]
-    BadEntry {
-        /// Position in the archive.
-        offset: u64,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// The same name twice.
-    #[error("two records are called {name:?}")]
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
-    /// Two records share bytes, or one reaches into the directory.
-    #[error("record {name:?} at byte {offset} overlaps what follows it at byte {next}")]
-    Overlap {
-        /// The record's name.
-        name: String,
-        /// Where it starts.
-        offset: u64,
-        /// Where the next record or the directory starts.
-        next: u64,
-    },
-    /// Encrypted or otherwise transformed.
-    #[error("record {name:?} has flags {flags:#06x}: encrypted or patched archives are refused")]
-    Flags {
-        /// The record's name.
-        name: String,
-        /// General purpose flags.
-        flags: u16,
-    },
-    /// A method other than stored and deflated.
-    #[error("record {name:?} is compressed by method {method}; only stored and deflated records are read")]
-    Method {
-        /// The record's name.
-        name: String,
-        /// Method number of the zip specification.
-        method: u16,
-    },
-    /// A symbolic link or a name that tries to be a path elsewhere.
-    #[error("record {name:?} is {what}")]
-    Unsafe {
-        /// The record's name.
-        name: String,
-        /// What makes it unsafe.
-        what: &'static str,
-    },
-    /// Local header and directory disagree.
-    #[error("the header of record {name:?} at byte {offset} contradicts the directory: {problem}")]
-    HeaderMismatch {
-        /// The record's name.
-        name: String,
-        /// Where the header is.
-        offset: u64,
-        /// What differs.
-        problem: &'static str,
-    },
-    /// A record would inflate to more than is allowed.
-    #[error("record {name:?} claims to inflate to {bytes} bytes, more than {limit}")]
-    InflatesTooMuch {
-        /// The record's name.
-        name: String,
-        /// Declared size.
-        bytes: u64,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// Deflated data that do not inflate to the declared size.
-    #[error("record {name:?} does not inflate to the {bytes} bytes it declares")]
-    BadDeflate {
-        /// The record's name.
-        name: String,
-        /// Declared size.
-        bytes: u64,
-    },
-    /// The bytes are not those that were written.
-    #[error("record {name:?} is damaged: its CRC-32 is {actual:08x}, the archive says {expected:08x}")]
-    Crc {
-        /// The record's name.
-        name: String,
-        /// What the directory says.
-        expected: u32,
-        /// What the bytes give.
-        actual: u32,
-    },
-}
 
 /// One record as the directory describes it.
 #[derive(Debug, Clone)]
@@ -372,90 +254,6 @@ impl Directory {
         self.by_name = by_name;
         Ok(())
     }
-}
-
-/// Where the central directory lies and how many entries it has.
-struct Place {
-    start: u64,
-    end: u64,
-    count: u64,
-}
-
-impl Place {
-    fn find(source: &(impl ReadAt + ?Sized)) -> Result<Self, ZipError> {
-        let (end_at, end) = find_end(source)?;
-        let bad = |problem| ZipError::BadEnd { offset: end_at, problem };
-        if u16_at(&end, 4) != u16_at(&end, 6) || !matches!(u16_at(&end, 4), 0 | 0xffff) {
-            return Err(bad("archives in several parts are refused"));
-        }
-        if u16_at(&end, 8) != u16_at(&end, 10) {
-            return Err(bad("archives in several parts are refused"));
-        }
-        let mut place = Self { start: u32_at(&end, 16).into(), end: end_at, count: u16_at(&end, 10).into() };
-        let mut bytes = u64::from(u32_at(&end, 12));
-        if let Some(locator_at) = end_at.checked_sub(LOCATOR64_BYTES) {
-            let locator = read(source, locator_at..end_at)?;
-            if locator.get(..4) == Some(LOCATOR64) {
-                bytes = place.widen(source, locator_at, &locator, bytes)?;
-            }
-        }
-        if place.start.checked_add(bytes) != Some(place.end) {
-            return Err(bad("the directory does not end where the end record starts"));
-        }
-        if bytes > MAX_DIRECTORY_BYTES {
-            return Err(ZipError::DirectoryTooLarge { bytes });
-        }
-        if place.count.checked_mul(CENTRAL_BYTES).is_none_or(|least| least > bytes) {
-            return Err(bad("more entries than the directory has room for"));
-        }
-        Ok(place)
-    }
-
-    /// Takes the fields of the ZIP64 end record, which must agree with every field of the classic one that is not
-    /// saturated. Returns the directory's length.
-    fn widen(
-        &mut self,
-        source: &(impl ReadAt + ?Sized),
-        locator_at: u64,
-        locator: &[u8],
-        bytes: u64,
-    ) -> Result<u64, ZipError> {
-        let at = u64_at(locator, 8);
-        let bad = |problem| ZipError::BadEnd { offset: locator_at, problem };
-        if at.checked_add(END64_BYTES) != Some(locator_at) {
-            return Err(bad("the ZIP64 end record does not end where its locator starts"));
-        }
-        let end64 = read(source, at..locator_at)?;
-        if end64.get(..4) != Some(END64) || u64_at(&end64, 4) != END64_BYTES - 12 {
-            return Err(bad("no ZIP64 end record where its locator points"));
-        }
-        if u32_at(&end64, 16) != 0 || u32_at(&end64, 20) != 0 || u64_at(&end64, 24) != u64_at(&end64, 32) {
-            return Err(bad("archives in several parts are refused"));
-        }
-        let wide = (u64_at(&end64, 32), u64_at(&end64, 40), u64_at(&end64, 48));
-        let agrees = |narrow: u64, saturated: u64, wide: u64| narrow == saturated || narrow == wide;
-        if !agrees(self.count, 0xffff, wide.0)
-            || !agrees(bytes, 0xffff_ffff, wide.1)
-            || !agrees(self.start, 0xffff_ffff, wide.2)
-        {
-            return Err(bad("the two end records disagree"));
-        }
-        *self = Self { start: wide.2, end: at, count: wide.0 };
-        Ok(wide.1)
-    }
-}
-
-/// The end record nearest to the end whose comment reaches exactly to the end of the archive.
-fn find_end(source: &(impl ReadAt + ?Sized)) -> Result<(u64, Vec<u8>), ZipError> {
-    let len = source.len();
-    let first = len.saturating_sub(END_BYTES + 0xffff);
-    let tail = read(source, first..len)?;
-    let mut windows = tail.windows(END_BYTES as usize).enumerate().rev();
-    let found = windows.find(|(at, window)| {
-        window.starts_with(END) && at + END_BYTES as usize + usize::from(u16_at(window, 20)) == tail.len()
-    });
-    let (at, window) = found.ok_or(ZipError::NoEnd)?;
-    Ok((first + at as u64, window.to_vec()))
 }
 
 /// Parses the directory entry at `at`; returns it with the position of the next one.
