@@ -66,6 +66,19 @@ impl World {
         output
     }
 
+    /// Registers a sweep as `wandb sweep` does, and returns its id.
+    fn register_sweep(&self, config: &str) -> String {
+        let server = self.server.as_ref().unwrap();
+        let query = "mutation S($input: UpsertSweepInput!) { upsertSweep(input: $input) { sweep { name } } }";
+        let input = serde_json::json!({"entityName": "lab", "projectName": "vectors", "config": config});
+        let request = reqwest::Client::new()
+            .post(format!("{}/graphql", server.base_url()))
+            .basic_auth("api", Some(server.api_key().expose()))
+            .json(&serde_json::json!({"query": query, "variables": {"input": input}}));
+        let answer: serde_json::Value = self.runtime.block_on(async { request.send().await.unwrap().json().await.unwrap() });
+        answer["data"]["upsertSweep"]["sweep"]["name"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
     /// The numbers of every task in a study's folder.
     fn numbers(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
         let mut numbers = BTreeMap::new();
@@ -209,11 +222,12 @@ fn two_workers_and_a_sweeps_agent_share_one_folder() {
     let config =
         String::from_utf8(world.run("cache", &["sweep", "config", "study.yaml", "--out", "swept"]).stdout).unwrap();
     assert!(config.contains("method: grid\n") && config.contains("values: [CIFAR100, DTD, SVHN]"), "{config}");
+    let sweep = world.register_sweep(&config);
     fs::write(world.path("parameters.yaml"), "wandb_version: 1\n\ndataset:\n  value: DTD\nmodel:\n  value: small\n")
         .unwrap();
     let agent = |run: &str| {
         let mut command = world.command("cache", &["--json", "sweep", "cell", "study.yaml", "--out", "swept"]);
-        command.env("WANDB_SWEEP_ID", "abcd1234").env("WANDB_RUN_ID", run);
+        command.env("WANDB_SWEEP_ID", &sweep).env("WANDB_RUN_ID", run);
         command.env("WANDB_SWEEP_PARAM_PATH", world.path("parameters.yaml"));
         json(&command.output().unwrap())
     };
