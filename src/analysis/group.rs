@@ -27,7 +27,7 @@ impl Grouping {
             Self::Module => {
                 parts.iter().map(|part| if is_number(part) { "*" } else { part }).collect::<Vec<_>>().join(".")
             }
-            Self::Block => match parts.iter().position(|part| is_number(part)) {
+            Self::Block => match parts.iter().position(is_number) {
                 Some(number) => parts[..=number].join("."),
                 None => parts[..(parts.len() - 1).max(1)].join("."),
             },
