@@ -75,7 +75,8 @@ impl World {
             .post(format!("{}/graphql", server.base_url()))
             .basic_auth("api", Some(server.api_key().expose()))
             .json(&serde_json::json!({"query": query, "variables": {"input": input}}));
-        let answer: serde_json::Value = self.runtime.block_on(async { request.send().await.unwrap().json().await.unwrap() });
+        let answer: serde_json::Value =
+            self.runtime.block_on(async { request.send().await.unwrap().json().await.unwrap() });
         answer["data"]["upsertSweep"]["sweep"]["name"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 

@@ -78,6 +78,8 @@ def test_every_fixture_reads_as_torch_recorded(path, expected):
 
 @pytest.mark.parametrize("path,expected", fixtures("torch", "torch (legacy)"))
 def test_torch_loads_flat_fixtures_as_we_do(path, expected):
+    if "big_endian" in str(path) and torch.__version__ < "2":
+        pytest.skip("this torch ignores the byte order that the archive states")
     try:
         theirs = torch.load(path, weights_only=True)
     except Exception as error:  # torch's safe loader reads less than we do
