@@ -27,3 +27,8 @@ pub mod study;
 pub mod table;
 pub mod tensor;
 pub mod wandb;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -182,7 +182,7 @@ fn write_state_dict(path: &Path, tensors: &[DemoTensor]) -> Result<(), AppError>
         TensorView::contiguous(Dtype::F32, tensor.shape.clone(), bytes)
     };
     let views = tensors.iter().map(view).collect::<Result<Vec<_>, _>>();
-    let views = views.map_err(|error| AppError::NotAFit { path: path.to_owned(), reason: error.to_string() })?;
+    let views = views.map_err(|error| AppError::file("describe", path)(std::io::Error::other(error)))?;
     let named: Vec<_> = tensors.iter().zip(&views).map(|(tensor, view)| NamedTensor::new(&tensor.name, view)).collect();
     let mut file = DurableFile::create(path).map_err(AppError::file("create", path))?;
     write_torch(&mut file, &named).map_err(|source| AppError::Write { path: path.to_owned(), source })?;
