@@ -221,6 +221,16 @@ fn checkpoints_that_do_not_match_are_named() {
 }
 
 #[test]
+fn a_model_is_not_drawn_from_files_that_changed_since_the_fit() {
+    let (folder, good) = fit_with(&[("a", &[1.0, 2.0]), ("b", &[0.0])]);
+    json(&good);
+    let draw = || command(&["sample", "fit", "--json"]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(json(&draw())["models"].as_array().map(Vec::len), Some(1));
+    checkpoint(&folder.path().join("ft_1/trained.ckpt"), &[("a", &[1.0, 2.5]), ("b", &[0.0]), ("longer", &[0.0; 64])]);
+    refused(&draw(), 5, &["ft_1/trained.ckpt", "was made from", "hint:"]);
+}
+
+#[test]
 fn inputs_that_are_none_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.ckpt");

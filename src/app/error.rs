@@ -123,13 +123,13 @@ pub enum AppError {
         what: String,
     },
     /// The bytes of an input are not those the fit was made from.
-    #[error("{input} has sha256 {found}, but the fit was made from {expected}")]
+    #[error("{input} has {found}, but the fit was made from {expected}")]
     InputChanged {
         /// The input.
         input: String,
-        /// SHA-256 in the fit.
+        /// What the fit was made from: its SHA-256, or its size.
         expected: String,
-        /// SHA-256 now.
+        /// What is there now.
         found: String,
     },
     /// The embedded server failed.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,7 @@ use super::fit::{self, Trouble};
 use super::fit_folder::Fit;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
-use super::pull::{Pulled, pull};
+use super::pull::{Pulled, in_store, pull};
 use super::session::Session;
 
 /// Which distribution models are drawn from.
@@ -133,37 +134,19 @@ pub async fn sample(session: &Session, options: SampleOptions) -> Result<(Fit, V
 
 /// The checkpoints that the fit was made from, byte for byte where they were hashed.
 async fn reopen(session: &Session, fit: &Fit) -> Result<Vec<Pulled>, AppError> {
-    let records: Vec<&InputRecord> = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned).collect();
-    let mut pulled = Vec::with_capacity(records.len());
-    let mut absent = Vec::new();
-    for (at, record) in records.iter().enumerate() {
-        match super::pull::in_store(session, record)? {
-            Some(found) => pulled.push(Some(found)),
-            None => {
-                absent.push((at, reference(record)?));
-                pulled.push(None);
-            }
-        }
-    }
-    let inputs: Vec<Seeded> = absent.iter().map(|(_, seeded)| seeded.clone()).collect();
-    for ((at, _), found) in absent.iter().zip(pull_each(session, &inputs, &records, &absent).await?) {
-        check_unchanged(records[*at], &found)?;
-        pulled[*at] = Some(found);
-    }
-    Ok(pulled.into_iter().flatten().collect())
+    let records = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned);
+    try_join_all(records.map(|record| reopen_one(session, record))).await
 }
 
-async fn pull_each(
-    session: &Session,
-    inputs: &[Seeded],
-    records: &[&InputRecord],
-    absent: &[(usize, Seeded)],
-) -> Result<Vec<Pulled>, AppError> {
-    let mut found = Vec::with_capacity(inputs.len());
-    for (input, (at, _)) in inputs.iter().zip(absent) {
-        let file = records[*at].file.to_str().filter(|_| matches!(input.input, Input::Artifact(_)));
-        found.extend(pull(session, std::slice::from_ref(input), file).await?);
+async fn reopen_one(session: &Session, record: &InputRecord) -> Result<Pulled, AppError> {
+    if let Some(found) = in_store(session, record)? {
+        return Ok(found);
     }
+    let input = reference(record)?;
+    let file = record.file.to_str().filter(|_| record.resolved.is_some());
+    let found = pull(session, std::slice::from_ref(&input), file).await?.pop();
+    let found = found.ok_or(AppError::Worker { what: "the sampling" })?;
+    check_unchanged(record, &found)?;
     Ok(found)
 }
 

@@ -125,6 +125,9 @@ pub(crate) struct Fit {
     /// Nested dictionary of the checkpoint that holds the weights, where there are several
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Which file of the artifacts, where they hold several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
     /// Log the fit as a W&B run (the default when inputs are artifacts)
     #[arg(long, overrides_with = "no_log")]
     pub(crate) log: bool,

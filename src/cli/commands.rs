@@ -96,6 +96,7 @@ impl Context<'_> {
         options.dataset = args.dataset.clone();
         options.layer_globs = args.layers.clone();
         options.key = args.key.clone();
+        options.file = args.file.clone();
         options.locked = args.locked;
         let (model, dataset) = options.names();
         let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));

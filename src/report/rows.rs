@@ -1,7 +1,7 @@
 //! The plain rows that plots and pages are made of, and their tables.
 //!
-//! Owns the names and kinds of the columns of `layers` and `components`, so that what is stored, logged and shown is one
-//! thing. Knows nothing of where the numbers come from. Pure.
+//! Owns the names and kinds of the columns of the tables that a page shows. Knows nothing of where the numbers come from.
+//! Pure.
 
 use serde::{Deserialize, Serialize};
 
