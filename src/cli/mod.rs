@@ -3,7 +3,7 @@
 pub(crate) mod args;
 pub(crate) mod bars;
 pub(crate) mod commands;
-mod demo;
+mod context;
 pub(crate) mod env;
 pub(crate) mod exit;
 pub(crate) mod log;
@@ -11,5 +11,3 @@ mod netrc;
 mod render;
 mod settings;
 mod sources;
-mod study;
-mod study_args;

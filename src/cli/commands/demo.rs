@@ -8,12 +8,13 @@ use wandb_pca::app::{self, AppError};
 use wandb_pca::progress::Progress;
 use wandb_pca::server::{Server, ServerOptions};
 
-use super::args;
-use super::bars::line;
-use super::commands::{fit_text, run_json, write_run};
-use super::exit::UsageError;
-use super::render::Output;
-use super::sources;
+use super::fit::fit_text;
+use super::logged::{run_json, write_run};
+use crate::cli::args;
+use crate::cli::bars::line;
+use crate::cli::exit::UsageError;
+use crate::cli::render::Output;
+use crate::cli::sources;
 
 /// Layers in the demo's table.
 const LAYERS_SHOWN: usize = 8;

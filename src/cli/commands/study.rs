@@ -13,11 +13,11 @@ use wandb_pca::store::write_durable;
 use wandb_pca::study::sweep::{Assignment, configuration};
 use wandb_pca::study::{Rates, Spec};
 
-use super::commands::Context;
-use super::env;
-use super::exit::{PartlyDone, UsageError};
-use super::render::{Output, bytes_text, printable};
-use super::study_args::{self as args, Engine};
+use crate::cli::args::study::{self as args, Engine};
+use crate::cli::context::Context;
+use crate::cli::env;
+use crate::cli::exit::{PartlyDone, UsageError};
+use crate::cli::render::{Output, bytes_text, printable};
 
 pub(super) async fn dispatch(context: &Context<'_>, command: &args::Study) -> anyhow::Result<Output> {
     match command {

@@ -1,9 +1,14 @@
 //! What was typed, as clap reads it. Meaning is given elsewhere.
 
+mod artifact;
+pub(crate) mod study;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use artifact::{Artifact, Get, Info, Ls, Put};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]
@@ -75,10 +80,10 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Fit a whole grid of models, datasets and seeds, resumably
     #[command(subcommand)]
-    Study(super::study_args::Study),
+    Study(study::Study),
     /// W&B sweeps over the cells of a study
     #[command(subcommand)]
-    Sweep(super::study_args::Sweep),
+    Sweep(study::Sweep),
     /// Get, put and list artifacts
     #[command(subcommand)]
     Artifact(Artifact),
@@ -215,72 +220,6 @@ pub(crate) struct Inspect {
     /// Leave out the norms, which read every byte
     #[arg(long)]
     pub(crate) no_norms: bool,
-}
-
-/// `artifact …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Artifact {
-    /// Download and verify artifacts
-    Get(Get),
-    /// Upload files as a new version
-    Put(Put),
-    /// List types and collections of a project, or the versions of a collection
-    Ls(Ls),
-    /// Describe one version
-    Info(Info),
-}
-
-/// `artifact get`
-#[derive(Debug, Args)]
-pub(crate) struct Get {
-    /// Artifacts: entity/project/name:alias
-    #[arg(required = true)]
-    pub(crate) artifacts: Vec<String>,
-    /// Folder for the files [default: ./artifacts/<name>:<version>]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Keep the files in the store only and print where they are
-    #[arg(long, conflicts_with = "root")]
-    pub(crate) store_only: bool,
-}
-
-/// `artifact put`
-#[derive(Debug, Args)]
-pub(crate) struct Put {
-    /// A file or folder
-    pub(crate) path: PathBuf,
-    /// Where to: [entity/]project/name
-    #[arg(long, short, value_name = "NAME")]
-    pub(crate) name: String,
-    /// Type of the artifact
-    #[arg(long = "type", short, default_value = "dataset", value_name = "TYPE")]
-    pub(crate) kind: String,
-    /// Aliases besides `latest`
-    #[arg(long, short, value_name = "ALIAS")]
-    pub(crate) alias: Vec<String>,
-    /// Description
-    #[arg(long, short)]
-    pub(crate) description: Option<String>,
-    /// Metadata as a JSON object
-    #[arg(long, value_name = "JSON")]
-    pub(crate) metadata: Option<String>,
-}
-
-/// `artifact ls`
-#[derive(Debug, Args)]
-pub(crate) struct Ls {
-    /// [entity/]project, or [entity/]project/collection
-    pub(crate) path: String,
-    /// Only this type
-    #[arg(long = "type", short, value_name = "TYPE")]
-    pub(crate) kind: Option<String>,
-}
-
-/// `artifact info`
-#[derive(Debug, Args)]
-pub(crate) struct Info {
-    /// entity/project/name:alias
-    pub(crate) artifact: String,
 }
 
 /// `serve`

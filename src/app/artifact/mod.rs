@@ -1,0 +1,11 @@
+//! Artifacts as such: one verb a file.
+
+mod describe;
+mod get;
+mod list;
+mod put;
+
+pub use describe::{describe, entry_table};
+pub use get::{Destination, Got, get};
+pub use list::{collections, versions};
+pub use put::{PutOptions, put};

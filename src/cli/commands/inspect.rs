@@ -1,0 +1,35 @@
+//! `inspect`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use wandb_pca::app::{self, AppError, Input};
+
+use crate::cli::args;
+use crate::cli::context::Context;
+use crate::cli::render::{Output, columns, objects, printable};
+
+pub(super) async fn inspect(context: &Context<'_>, args: &args::Inspect) -> anyhow::Result<Output> {
+    let mut options = app::InspectOptions::new(Input::parse(&args.input).map_err(AppError::from)?);
+    options.file = args.file.clone();
+    options.key = args.key.clone();
+    options.norms = !args.no_norms;
+    let found = app::inspect(&context.session, options).await?;
+    let mut text = columns(&found.tensors);
+    for (name, reason) in &found.skipped {
+        writeln!(text, "{}  not read: {}", printable(name), printable(reason))?;
+    }
+    let count = found.tensors.rows().len();
+    writeln!(text, "{count} tensors, {} parameters, format {}", found.parameters, found.format)?;
+    let skipped: Vec<Value> =
+        found.skipped.iter().map(|(tensor, reason)| json!({"tensor": tensor, "reason": reason})).collect();
+    let json = json!({
+        "path": found.path,
+        "format": found.format.to_string(),
+        "verified": found.verified,
+        "parameters": found.parameters,
+        "tensors": objects(&found.tensors),
+        "skipped": skipped,
+    });
+    Ok(Output { schema: "inspect/1", json, text })
+}
