@@ -14,7 +14,11 @@
 //! is hashed once before its first use; a partial is only appended to, under its lock. Synchronous I/O; no network.
 
 mod durable;
+mod error;
 mod object;
+mod partial;
 
 pub use durable::{DurableFile, write_durable};
-pub use object::{Object, Partial, Reservation, Store, StoreError};
+pub use error::StoreError;
+pub use object::{Object, Reservation, Store};
+pub use partial::Partial;

@@ -1,7 +1,7 @@
-//! Objects of the store: finding them, trusting them, and filling them.
+//! Objects of the store: finding them, trusting them, and reserving those that are missing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -10,55 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Algorithm, Digest, FileHasher, Sha256};
 use crate::progress::{Progress, Stage};
 
-use super::durable::{sync_folder, write_durable};
-
-/// Why the store could not serve.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The file system refused.
-    #[error("cannot {action} {}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the file system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The disk is full.
-    #[error("no space left while writing {}", path.display())]
-    DiskFull {
-        /// The file being written.
-        path: PathBuf,
-        /// What the file system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The bytes are not the ones the manifest promised; they have been deleted.
-    #[error("expected {expected} of {expected_size} bytes, got {found} of {found_size} bytes")]
-    Corrupt {
-        /// Digest promised.
-        expected: Digest,
-        /// Size promised.
-        expected_size: u64,
-        /// Digest of what arrived.
-        found: Digest,
-        /// Size of what arrived.
-        found_size: u64,
-    },
-}
-
-impl StoreError {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, source },
-            _ => Self::Io { action, path, source },
-        }
-    }
-}
+use super::durable::write_durable;
+use super::error::StoreError;
+use super::partial::Partial;
 
 /// A verified object: these bytes hash to this digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,7 +151,7 @@ impl Store {
         serde_json::from_slice(&fs::read(self.verified_path(digest)).ok()?).ok()
     }
 
-    fn remember(&self, object: &Object, modified_ns: u128) -> Result<(), StoreError> {
+    pub(super) fn remember(&self, object: &Object, modified_ns: u128) -> Result<(), StoreError> {
         let path = self.verified_path(&object.digest);
         let record = Verified { size: object.size, modified_ns, sha256: object.sha256 };
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
@@ -205,94 +159,12 @@ impl Store {
     }
 }
 
-/// An object being filled, under its lock. Dropped without [`Partial::commit`], the bytes stay for the next attempt.
-#[derive(Debug)]
-pub struct Partial {
-    store: Store,
-    digest: Digest,
-    size: u64,
-    path: PathBuf,
-    file: File,
-    hasher: FileHasher,
-    /// Held until the partial is dropped.
-    _lock: File,
-}
-
-impl Partial {
-    fn open(store: Store, digest: Digest, size: u64, path: PathBuf, lock: File) -> Result<Self, StoreError> {
-        create_folder_of(&path)?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .append(true)
-            .open(&path)
-            .map_err(StoreError::io("open", &path))?;
-        let hasher = hash_reader(digest.algorithm(), &file, |_| ()).map_err(StoreError::io("read", &path))?;
-        let mut partial = Self { store, digest, size, path, file, hasher, _lock: lock };
-        if partial.len() > size {
-            partial.restart()?;
-        }
-        Ok(partial)
-    }
-
-    /// Bytes here already: where to go on.
-    pub fn len(&self) -> u64 {
-        self.hasher.len()
-    }
-
-    /// Whether nothing is here yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Appends bytes, hashing them.
-    ///
-    /// # Errors
-    /// [`StoreError::DiskFull`] or [`StoreError::Io`]; what was written before stays.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(StoreError::io("write", &self.path))?;
-        self.hasher.update(bytes);
-        Ok(())
-    }
-
-    /// Forgets what is here.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] when the file cannot be cut.
-    pub fn restart(&mut self) -> Result<(), StoreError> {
-        self.file.set_len(0).map_err(StoreError::io("truncate", &self.path))?;
-        self.hasher = FileHasher::new(self.digest.algorithm());
-        Ok(())
-    }
-
-    /// Checks size and digest and gives the bytes their name.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] when they are not what was promised: the bytes are deleted then.
-    pub fn commit(self) -> Result<Object, StoreError> {
-        let found = self.hasher.digest();
-        if found != self.digest || self.len() != self.size {
-            let found_size = self.len();
-            fs::remove_file(&self.path).map_err(StoreError::io("delete", &self.path))?;
-            return Err(StoreError::Corrupt { expected: self.digest, expected_size: self.size, found, found_size });
-        }
-        self.file.sync_all().map_err(StoreError::io("sync", &self.path))?;
-        let path = self.store.object_path(&self.digest);
-        create_folder_of(&path)?;
-        fs::rename(&self.path, &path).map_err(StoreError::io("name", &path))?;
-        if let Some(folder) = path.parent() {
-            sync_folder(folder).map_err(StoreError::io("sync", folder))?;
-        }
-        let metadata = fs::metadata(&path).map_err(StoreError::io("read", &path))?;
-        let object = Object { path, digest: self.digest, size: self.size, sha256: self.hasher.sha256() };
-        self.store.remember(&object, modified_ns(&metadata))?;
-        Ok(object)
-    }
-}
-
 /// Hashes everything that `reader` holds, telling `advanced` how far it got.
-fn hash_reader(algorithm: Algorithm, mut reader: impl Read, advanced: impl Fn(u64)) -> io::Result<FileHasher> {
+pub(super) fn hash_reader(
+    algorithm: Algorithm,
+    mut reader: impl Read,
+    advanced: impl Fn(u64),
+) -> io::Result<FileHasher> {
     let mut hasher = FileHasher::new(algorithm);
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -308,11 +180,11 @@ fn hash_reader(algorithm: Algorithm, mut reader: impl Read, advanced: impl Fn(u6
     }
 }
 
-fn modified_ns(metadata: &fs::Metadata) -> u128 {
+pub(super) fn modified_ns(metadata: &fs::Metadata) -> u128 {
     metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_nanos())
 }
 
-fn create_folder_of(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create_folder_of(path: &Path) -> Result<(), StoreError> {
     match path.parent() {
         Some(folder) => fs::create_dir_all(folder).map_err(StoreError::io("create", folder)),
         None => Ok(()),
