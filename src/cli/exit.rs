@@ -7,6 +7,8 @@ use wandb_pca::analysis::AnalysisError;
 use wandb_pca::app::{AppError, FailureKind, InputError, LockError};
 use wandb_pca::wandb::WandbError;
 
+use super::render::Output;
+
 /// What the process ends with; documented in `--help` and the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -46,6 +48,18 @@ pub(crate) struct Interrupted;
 #[error("not everything could be done: {0}")]
 pub(crate) struct PartlyDone(pub(crate) String);
 
+/// The command has a result, which is printed, and yet it did not end well.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Reported {
+    /// The result.
+    pub(crate) output: Output,
+    /// What is wrong, in one sentence.
+    pub(crate) message: String,
+    /// What the process ends with.
+    pub(crate) exit: Exit,
+}
+
 /// The command asks for something that does not fit together.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -61,6 +75,9 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
     }
     if error.is::<UsageError>() {
         return Exit::Usage;
+    }
+    if let Some(reported) = error.downcast_ref::<Reported>() {
+        return reported.exit;
     }
     let app = error.chain().find_map(|cause| cause.downcast_ref::<AppError>());
     match app.map(AppError::kind) {
@@ -124,7 +141,11 @@ fn lock_hint(error: &LockError) -> Option<&'static str> {
 }
 
 fn wandb_hint(error: &WandbError) -> Option<&'static str> {
-    if error.is_denied() {
+    if matches!(error, WandbError::Deleted { .. }) {
+        Some("`wandb-pca artifact ls entity/project/collection` lists the versions that remain")
+    } else if matches!(error, WandbError::NotCommitted { .. }) {
+        Some("its upload did not finish: wait for the run that makes it, or log it again")
+    } else if error.is_denied() {
         Some("check the key with `wandb-pca whoami`, or store one with `wandb-pca login`; --project logs elsewhere")
     } else if error.is_not_found() {
         Some("`wandb-pca artifact ls entity/project` lists what exists there")
@@ -154,6 +175,33 @@ fn analysis_hint(error: &AnalysisError) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_is_told_apart() {
+        let (artifact, what) = ("e/p/a:v1".to_owned(), "artifact e/p/a:v1".to_owned());
+        let errors = [
+            (WandbError::NotFound { what: what.clone() }, Exit::NotFound, "not found", "lists what exists"),
+            (WandbError::Deleted { artifact: artifact.clone() }, Exit::NotFound, "was deleted", "that remain"),
+            (
+                WandbError::NotCommitted { artifact, state: "pending".to_owned() },
+                Exit::NotFound,
+                "is pending, not committed",
+                "did not finish",
+            ),
+            (
+                WandbError::Forbidden { what, host: "h".to_owned(), message: "no".to_owned() },
+                Exit::Auth,
+                "refuses artifact e/p/a:v1",
+                "check the key",
+            ),
+        ];
+        for (source, exit, says, hint) in errors {
+            let error = anyhow::Error::new(AppError::Wandb { action: "read e/p/a:v1".to_owned(), source });
+            let text = message(&error);
+            assert_eq!(code(&error), exit, "{text}");
+            assert!(text.contains(says) && text.contains(hint) && text.contains("e/p/a:v1"), "{text}");
+        }
+    }
 
     #[test]
     fn errors_are_told_with_cause_and_hint() {

@@ -24,7 +24,7 @@ pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
-pub use artifact::{Artifact, ArtifactType, Collection};
+pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
 pub use error::WandbError;
 pub use options::ClientOptions;
 pub use run::{Run, RunOptions};

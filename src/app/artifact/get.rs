@@ -50,14 +50,16 @@ pub async fn get(session: &Session, names: &[ArtifactName], to: &Destination) ->
         let folder = match to {
             Destination::Store => None,
             Destination::Folder(folder) => Some(folder.clone()),
-            Destination::Default => Some(
-                PathBuf::from("artifacts")
-                    .join(format!("{}:{}", download.artifact.collection, download.artifact.version)),
-            ),
+            Destination::Default => Some(default_folder(&download.artifact)),
         };
         got.push(run_blocking("placing files", move || place(download, folder)).await?);
     }
     Ok(got)
+}
+
+/// Where the files of a version go when nobody says: `./artifacts/<collection>:<version>`.
+pub(super) fn default_folder(artifact: &Artifact) -> PathBuf {
+    PathBuf::from("artifacts").join(format!("{}:{}", artifact.collection, artifact.version))
 }
 
 fn place(download: DownloadedArtifact, folder: Option<PathBuf>) -> Result<Got, AppError> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use artifact::{Artifact, Get, Info, Ls, Put};
+pub(crate) use artifact::{Alias, Artifact, Edit, Get, Info, Lineage, Ls, Put, Rm, Tag, Verify};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]
@@ -84,7 +84,7 @@ pub(crate) enum Command {
     /// W&B sweeps over the cells of a study
     #[command(subcommand)]
     Sweep(study::Sweep),
-    /// Get, put and list artifacts
+    /// Get, put, list, verify, trace, edit and remove artifacts
     #[command(subcommand)]
     Artifact(Artifact),
     /// Run the embedded W&B-compatible server
