@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use wandb_pca::app;
 use wandb_pca::wandb::ArtifactName;
 
@@ -15,7 +15,7 @@ use crate::cli::render::{Output, bytes_text, columns, objects, printable};
 pub(super) async fn dispatch(context: &Context<'_>, command: &args::Artifact) -> anyhow::Result<Output> {
     match command {
         args::Artifact::Get(args) => get(context, args).await,
-        args::Artifact::Put(args) => put(context, args).await,
+        args::Artifact::Put(args) => super::put::put(context, args).await,
         args::Artifact::Ls(args) => ls(context, args).await,
         args::Artifact::Info(args) => info(context, args).await,
     }
@@ -53,20 +53,6 @@ async fn get(context: &Context<'_>, args: &args::Get) -> anyhow::Result<Output> 
         }));
     }
     Ok(Output { schema: "artifact-get/1", json: json!({"artifacts": list}), text })
-}
-
-async fn put(context: &Context<'_>, args: &args::Put) -> anyhow::Result<Output> {
-    let mut options = app::artifact::PutOptions::new(&args.path, artifact_name(&args.name)?, &args.kind);
-    options.aliases = args.alias.clone();
-    options.description = args.description.clone();
-    if let Some(text) = &args.metadata {
-        options.metadata = serde_json::from_str::<Map<String, Value>>(text)
-            .map_err(|error| UsageError(format!("--metadata is not a JSON object: {error}")))?;
-    }
-    let artifact = app::artifact::put(&context.session, &options).await?;
-    let text = format!("{} ({} files, {})\n", artifact.name(), artifact.file_count, bytes_text(artifact.size));
-    let json = json!({"artifact": artifact.name().to_string(), "version": artifact.version, "digest": artifact.digest});
-    Ok(Output { schema: "artifact-put/1", json, text })
 }
 
 async fn ls(context: &Context<'_>, args: &args::Ls) -> anyhow::Result<Output> {

@@ -6,6 +6,7 @@ mod demo;
 mod fit;
 mod inspect;
 mod logged;
+mod put;
 mod report;
 mod sample;
 mod study;
