@@ -6,7 +6,6 @@ mod demo;
 mod fit;
 mod inspect;
 mod logged;
-mod put;
 mod report;
 mod sample;
 mod study;

@@ -6,14 +6,16 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use wandb_pca::app::artifact::{self, Base, Put, PutOptions, PutPlan, Unchanged};
 use wandb_pca::digest::Algorithm;
-use wandb_pca::wandb::{ArtifactName, Checksum, Filter, Ttl};
+use wandb_pca::wandb::{Checksum, Filter, Ttl};
 
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, bytes_text, printable};
 
-pub(super) async fn put(context: &Context<'_>, args: &args::Put) -> anyhow::Result<Output> {
+use super::artifact_name;
+
+pub(super) async fn run(context: &Context<'_>, args: &args::Put) -> anyhow::Result<Output> {
     let options = options(args)?;
     if args.dry_run {
         return plan_output(&artifact::plan_put(&context.session, &options).await?);
@@ -23,8 +25,7 @@ pub(super) async fn put(context: &Context<'_>, args: &args::Put) -> anyhow::Resu
 
 fn options(args: &args::Put) -> anyhow::Result<PutOptions> {
     let usage = |error: wandb_pca::wandb::WandbError| UsageError(error.to_string());
-    let name = |text: &String| ArtifactName::parse(text).map_err(usage);
-    let mut options = PutOptions::new(name(&args.name)?, &args.kind);
+    let mut options = PutOptions::new(artifact_name(&args.name)?, &args.kind);
     options.paths = args.paths.clone();
     options.filter = Filter::new(&args.include, &args.exclude).map_err(usage)?;
     options.references = args.reference.iter().map(|text| reference(text)).collect();
@@ -42,7 +43,7 @@ fn options(args: &args::Put) -> anyhow::Result<PutOptions> {
         (Some(alias), false) => Base::Version { alias: alias.clone(), without: args.remove.clone() },
         (None, false) => Base::Nothing,
     };
-    options.links = args.link_to.iter().map(name).collect::<Result<_, _>>()?;
+    options.links = args.link_to.iter().map(|text| artifact_name(text)).collect::<anyhow::Result<_>>()?;
     options.unchanged = if args.if_changed { Unchanged::Leave } else { Unchanged::Log };
     Ok(options)
 }

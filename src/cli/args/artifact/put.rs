@@ -1,35 +1,8 @@
-//! What `wandb-pca artifact …` takes, as clap reads it.
+//! What `wandb-pca artifact put` takes.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-
-/// `artifact …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Artifact {
-    /// Download and verify artifacts
-    Get(Get),
-    /// Upload files as a new version
-    Put(Box<Put>),
-    /// List types and collections of a project, or the versions of a collection
-    Ls(Ls),
-    /// Describe one version
-    Info(Info),
-}
-
-/// `artifact get`
-#[derive(Debug, Args)]
-pub(crate) struct Get {
-    /// Artifacts: entity/project/name:alias
-    #[arg(required = true)]
-    pub(crate) artifacts: Vec<String>,
-    /// Folder for the files [default: ./artifacts/<name>:<version>]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Keep the files in the store only and print where they are
-    #[arg(long, conflicts_with = "root")]
-    pub(crate) store_only: bool,
-}
+use clap::{Args, ValueEnum};
 
 /// `artifact put`
 #[derive(Debug, Args)]
@@ -100,21 +73,4 @@ pub(crate) enum Digest {
     Md5,
     /// XXH128, which is faster
     Xxh128,
-}
-
-/// `artifact ls`
-#[derive(Debug, Args)]
-pub(crate) struct Ls {
-    /// [entity/]project, or [entity/]project/collection
-    pub(crate) path: String,
-    /// Only this type
-    #[arg(long = "type", short, value_name = "TYPE")]
-    pub(crate) kind: Option<String>,
-}
-
-/// `artifact info`
-#[derive(Debug, Args)]
-pub(crate) struct Info {
-    /// entity/project/name:alias
-    pub(crate) artifact: String,
 }
