@@ -115,6 +115,7 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 fn app_hint(error: &AppError) -> Option<&'static str> {
     match error {
         AppError::Offline { .. } => Some("run it once online, or without WANDB_MODE=offline"),
+        AppError::NotALink { .. } => Some("`wandb-pca artifact rm` deletes versions"),
         AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
         AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use artifact::{Alias, Artifact, Edit, Get, Info, Lineage, Ls, Put, Rm, Tag, Verify};
+pub(crate) use artifact::{Alias, Artifact, Digest, Edit, Get, Info, Lineage, Link, Ls, Put, Rm, Tag, Unlink, Verify};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]

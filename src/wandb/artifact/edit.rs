@@ -11,9 +11,10 @@ use super::super::operations::{
     TagInput, UnlinkArtifact, UnlinkArtifactInput, UpdateArtifact, UpdateArtifactInput,
 };
 use super::Artifact;
+use super::draft::Ttl;
 
-/// What the server takes for "keep it, whatever the team's default": the SDK's `TTL_OFF` on the wire.
-const KEEP: i64 = -2;
+/// What the server takes for "as the team says": the SDK's `TTL_INHERIT` on the wire.
+const INHERITED: i64 = -1;
 
 /// Changes to a committed version; what is not named stays as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,8 +32,8 @@ pub struct ArtifactEdit {
     pub description: Option<String>,
     /// New metadata in place of all the old.
     pub metadata: Option<Map<String, Value>>,
-    /// How long it is kept from when it was made: `Some(None)` is for good.
-    pub ttl_seconds: Option<Option<u64>>,
+    /// How long it is kept from when it was made.
+    pub ttl: Option<Ttl>,
 }
 
 impl ArtifactEdit {
@@ -43,9 +44,9 @@ impl ArtifactEdit {
 
     /// Whether it changes more than aliases.
     fn updates(&self) -> bool {
-        let Self { add_tags, remove_tags, description, metadata, ttl_seconds, .. } = self;
+        let Self { add_tags, remove_tags, description, metadata, ttl, .. } = self;
         let tags = !add_tags.is_empty() || !remove_tags.is_empty();
-        tags || description.is_some() || metadata.is_some() || ttl_seconds.is_some()
+        tags || description.is_some() || metadata.is_some() || ttl.is_some()
     }
 }
 
@@ -119,15 +120,11 @@ fn update<'a>(artifact: &'a Artifact, edit: &'a ArtifactEdit) -> Result<UpdateAr
         names.iter().map(|tag_name| TagInput { tag_name }).collect()
     }
     let unfit = |error: serde_json::Error| WandbError::Option { option: "metadata", reason: error.to_string() };
-    let seconds = |ttl: Option<u64>| match ttl {
-        Some(seconds) => i64::try_from(seconds).unwrap_or(i64::MAX),
-        None => KEEP,
-    };
     Ok(UpdateArtifactInput {
         artifact_id: &artifact.id,
         description: edit.description.as_deref(),
         metadata: edit.metadata.as_ref().map(serde_json::to_string).transpose().map_err(unfit)?,
-        ttl_duration_seconds: edit.ttl_seconds.map(seconds),
+        ttl_duration_seconds: edit.ttl.map(|ttl| ttl.wire().unwrap_or(INHERITED)),
         tags_to_add: tags(&edit.add_tags),
         tags_to_delete: tags(&edit.remove_tags),
     })

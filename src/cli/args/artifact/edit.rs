@@ -1,4 +1,4 @@
-//! What `wandb-pca artifact alias`, `tag` and `edit` take.
+//! What the verbs take that change a version: `wandb-pca artifact alias`, `tag`, `edit`, `link` and `unlink`.
 
 use clap::{ArgGroup, Args};
 
@@ -42,7 +42,23 @@ pub(crate) struct Edit {
     /// New metadata, a JSON object in place of all the old
     #[arg(long, value_name = "JSON", group = "change")]
     pub(crate) metadata: Option<String>,
-    /// How long it is kept, such as 30d, or `never-expires`
-    #[arg(long, value_name = "AGE", group = "change")]
+    /// How long it is kept from when it was made, such as 30d; or never to keep it for ever
+    #[arg(long, value_name = "TIME", group = "change")]
     pub(crate) ttl: Option<String>,
+}
+
+/// `artifact link`
+#[derive(Debug, Args)]
+pub(crate) struct Link {
+    /// entity/project/name:alias
+    pub(crate) artifact: String,
+    /// The collection to link it into: entity/project/collection[:alias]
+    pub(crate) target: String,
+}
+
+/// `artifact unlink`
+#[derive(Debug, Args)]
+pub(crate) struct Unlink {
+    /// The link: entity/project/collection:alias
+    pub(crate) artifact: String,
 }

@@ -11,12 +11,12 @@ mod verify;
 
 use clap::Subcommand;
 
-pub(crate) use edit::{Alias, Edit, Tag};
+pub(crate) use edit::{Alias, Edit, Link, Tag, Unlink};
 pub(crate) use get::Get;
 pub(crate) use info::Info;
 pub(crate) use lineage::Lineage;
 pub(crate) use ls::Ls;
-pub(crate) use put::Put;
+pub(crate) use put::{Digest, Put};
 pub(crate) use rm::Rm;
 pub(crate) use verify::Verify;
 
@@ -26,7 +26,7 @@ pub(crate) enum Artifact {
     /// Download and verify artifacts
     Get(Get),
     /// Upload files as a new version
-    Put(Put),
+    Put(Box<Put>),
     /// List the collections of a project, or the versions of a collection
     Ls(Ls),
     /// Describe one version
@@ -43,4 +43,8 @@ pub(crate) enum Artifact {
     Tag(Tag),
     /// Change description, metadata or time to live of a version
     Edit(Edit),
+    /// Link a version into a collection, such as one of a registry
+    Link(Link),
+    /// Take a linked version out of its collection; its source stays
+    Unlink(Unlink),
 }

@@ -1,4 +1,4 @@
-//! `artifact alias`, `tag` and `edit`.
+//! `artifact alias`, `tag`, `edit`, `link` and `unlink`.
 
 use serde_json::{Map, Value, json};
 use wandb_pca::app::artifact as artifacts;
@@ -6,14 +6,11 @@ use wandb_pca::wandb::ArtifactEdit;
 
 use crate::cli::args;
 use crate::cli::context::Context;
-use crate::cli::duration;
 use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, printable};
 
 use super::artifact_name;
-
-/// What keeps a version for good.
-const FOREVER: &str = "never-expires";
+use super::put::ttl;
 
 pub(super) async fn alias(context: &Context<'_>, args: &args::Alias) -> anyhow::Result<Output> {
     let mut edit = ArtifactEdit::default();
@@ -37,16 +34,23 @@ pub(super) async fn edit(context: &Context<'_>, args: &args::Edit) -> anyhow::Re
             .map_err(|error| UsageError(format!("--metadata is not a JSON object: {error}")))
     };
     edit.metadata = args.metadata.as_ref().map(object).transpose()?;
-    let ttl = |text: &String| match text.as_str() {
-        FOREVER => Ok(None),
-        text => match duration::parse(text).map(|length| length.as_secs()) {
-            Ok(0) => Err(UsageError(format!("--ttl of nothing would delete it; `{FOREVER}` keeps it"))),
-            Ok(seconds) => Ok(Some(seconds)),
-            Err(reason) => Err(UsageError(format!("--ttl: {reason}, or `{FOREVER}`"))),
-        },
-    };
-    edit.ttl_seconds = args.ttl.as_ref().map(ttl).transpose()?;
+    edit.ttl = args.ttl.as_deref().map(ttl).transpose()?;
     run(context, &args.artifact, &edit).await
+}
+
+pub(super) async fn link(context: &Context<'_>, args: &args::Link) -> anyhow::Result<Output> {
+    let (name, target) = (artifact_name(&args.artifact)?, artifact_name(&args.target)?);
+    let (artifact, link) = artifacts::link(&context.session, &name, &target).await?;
+    let json = json!({"artifact": artifact.name().to_string(), "link": link.to_string()});
+    let text = format!("{link} links to {}\n", artifact.source);
+    Ok(Output { schema: "artifact-link/1", json, text })
+}
+
+pub(super) async fn unlink(context: &Context<'_>, args: &args::Unlink) -> anyhow::Result<Output> {
+    let artifact = artifacts::unlink(&context.session, &artifact_name(&args.artifact)?).await?;
+    let json = json!({"link": artifact.name().to_string(), "source": artifact.source.to_string()});
+    let text = format!("unlinked {}; {} stays\n", artifact.name(), artifact.source);
+    Ok(Output { schema: "artifact-unlink/1", json, text })
 }
 
 async fn run(context: &Context<'_>, name: &str, edit: &ArtifactEdit) -> anyhow::Result<Output> {

@@ -28,6 +28,8 @@ pub(super) async fn dispatch(context: &Context<'_>, command: &args::Artifact) ->
         args::Artifact::Alias(args) => edit::alias(context, args).await,
         args::Artifact::Tag(args) => edit::tag(context, args).await,
         args::Artifact::Edit(args) => edit::edit(context, args).await,
+        args::Artifact::Link(args) => edit::link(context, args).await,
+        args::Artifact::Unlink(args) => edit::unlink(context, args).await,
     }
 }
 
