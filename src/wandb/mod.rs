@@ -5,8 +5,11 @@
 //! Nothing here reads the environment: the binary resolves settings and passes values.
 
 pub mod artifact;
+mod connect;
+mod credential;
 mod error;
 mod graphql;
+mod limit;
 mod operations;
 mod options;
 mod retry;
@@ -25,7 +28,7 @@ pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
-pub use options::ClientOptions;
+pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{Run, RunOptions};
 
 use graphql::execute;
@@ -38,7 +41,8 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     transport: Transport,
-    pace: Pace,
+    /// Of the API, and of transfers.
+    paces: (Pace, Pace),
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
@@ -74,7 +78,7 @@ impl Client {
     pub fn new(options: ClientOptions) -> Result<Self, WandbError> {
         Ok(Self(Arc::new(Inner {
             transport: Transport::new(&options)?,
-            pace: options.pace,
+            paces: (options.pace, options.transfer_pace),
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
@@ -109,7 +113,7 @@ impl Client {
 
     /// The retries and time of one operation.
     fn budget(&self) -> Budget {
-        Budget::new(self.0.pace, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
+        Budget::new(self.0.paces, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
     }
 
     fn concurrency(&self) -> usize {
