@@ -10,6 +10,7 @@ mod credential;
 mod error;
 mod graphql;
 mod limit;
+mod offline;
 mod operations;
 mod options;
 mod retry;
