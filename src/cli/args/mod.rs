@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use artifact::{Artifact, Get, Info, Ls, Put};
+pub(crate) use artifact::{Artifact, Digest, Get, Info, Ls, Put};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]
