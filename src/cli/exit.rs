@@ -65,6 +65,11 @@ pub(crate) struct Reported {
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// There is no credential, or none that can be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub(crate) struct CredentialError(pub(crate) String);
+
 /// The exit code of an error.
 pub(crate) fn code(error: &anyhow::Error) -> Exit {
     if error.is::<Interrupted>() {
@@ -78,6 +83,9 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
     }
     if let Some(reported) = error.downcast_ref::<Reported>() {
         return reported.exit;
+    }
+    if error.is::<CredentialError>() {
+        return Exit::Auth;
     }
     let app = error.chain().find_map(|cause| cause.downcast_ref::<AppError>());
     match app.map(AppError::kind) {

@@ -18,7 +18,7 @@ mod error;
 mod object;
 mod partial;
 
-pub use durable::{DurableFile, write_durable};
+pub use durable::{DurableFile, write_durable, write_private};
 pub use error::StoreError;
 pub use object::{Object, Reservation, Store};
 pub use partial::Partial;
