@@ -97,7 +97,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 
 fn app_hint(error: &AppError) -> Option<&'static str> {
     match error {
-        AppError::Offline { .. } => Some("run it once online, or without WANDB_MODE=offline"),
+        AppError::Offline { .. } | AppError::NotInStore { .. } => {
+            Some("run it once online, or without WANDB_MODE=offline")
+        }
         AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
         AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),
@@ -117,8 +119,8 @@ fn input_hint(error: &InputError) -> Option<&'static str> {
 
 fn lock_hint(error: &LockError) -> Option<&'static str> {
     match error {
-        LockError::Drift { .. } => Some("leave out --locked to fit what is there now"),
-        LockError::Missing { .. } => Some("fit once without --locked; that writes the lock"),
+        LockError::Drift { .. } => Some("--update takes what the names stand for now, and rewrites the lock"),
+        LockError::Missing { .. } => Some("run it once without --locked; that writes the lock"),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! Writing a file so that its final name never holds half of it: temporary sibling, sync, rename, sync of the folder.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -89,6 +90,19 @@ pub fn write_durable(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = DurableFile::create(target)?;
     file.write_all(bytes)?;
     file.commit()
+}
+
+/// [`write_durable`] for many files: each is whole on disk before it has its name, and their folders are synced once.
+pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+    let mut folders = BTreeSet::new();
+    for (target, bytes) in files {
+        let mut file = DurableFile::create(target)?;
+        file.write_all(bytes)?;
+        file.temp.as_file().sync_all()?;
+        file.temp.persist(target).map_err(|error| error.error)?;
+        folders.insert(parent(target));
+    }
+    folders.into_iter().try_for_each(sync_folder)
 }
 
 /// Makes names that were created in or removed from `folder` survive a crash.

@@ -125,7 +125,7 @@ impl Store {
         Partial::open(self.clone(), *digest, size, path, lock).map(|partial| Reservation::Missing(Box::new(partial)))
     }
 
-    fn own(&self, folder: &str) -> PathBuf {
+    pub(super) fn own(&self, folder: &str) -> PathBuf {
         self.root.join("wandb-pca-1").join(folder)
     }
 

@@ -23,6 +23,7 @@ pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
+pub use artifact::present::present;
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
 pub use options::ClientOptions;
@@ -30,6 +31,7 @@ pub use run::{Run, RunOptions};
 
 use graphql::execute;
 use retry::{Budget, Pace, system_seed};
+use tokio::sync::OnceCell;
 use transport::Transport;
 
 /// A handle on one W&B server; clones share connections, limits and the watcher.
@@ -44,6 +46,7 @@ struct Inner {
     multipart_threshold: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
+    default_entity: OnceCell<Option<String>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -79,6 +82,7 @@ impl Client {
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
             seed: AtomicU64::new(system_seed()),
+            default_entity: OnceCell::new(),
         })))
     }
 
@@ -101,6 +105,15 @@ impl Client {
             email: filled(viewer.email),
             teams: teams.into_iter().map(|team| team.name).collect(),
         })
+    }
+
+    /// The default entity of the key's owner; asked for at most once.
+    ///
+    /// # Errors
+    /// As [`Client::viewer`].
+    pub async fn default_entity(&self) -> Result<Option<String>, WandbError> {
+        let ask = async || Ok::<_, WandbError>(self.viewer().await?.entity);
+        self.0.default_entity.get_or_try_init(ask).await.cloned()
     }
 
     fn transport(&self) -> &Transport {

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use crate::app::blocking::run_blocking;
 use crate::app::error::AppError;
+use crate::app::resolve::{obtain, resolve};
 use crate::app::session::Session;
-use crate::wandb::{Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, LinkMode, Origin, Wanted, export};
-
-use super::describe::describe;
+use crate::wandb::{Artifact, ArtifactName, DownloadedArtifact, LinkMode, Origin, Wanted, export};
 
 /// Where the files of an artifact go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +36,9 @@ pub struct Got {
 /// # Errors
 /// [`AppError`] naming the artifact or file; what was downloaded until then stays in the store.
 pub async fn get(session: &Session, names: &[ArtifactName], to: &Destination) -> Result<Vec<Got>, AppError> {
-    let wanted = futures_util::future::try_join_all(names.iter().map(async |name| {
-        let (artifact, manifest) = describe(session, name).await?;
-        Ok::<_, AppError>(Wanted::all(artifact, manifest))
-    }))
-    .await?;
-    let client = session.online("an artifact")?;
-    let downloads = client.download(&session.store, &wanted, &DownloadOptions::default()).await;
-    let downloads = downloads.map_err(AppError::wandb("download"))?;
+    let resolved = resolve(session, names).await?;
+    let wanted = resolved.into_iter().map(|resolved| Wanted::all(resolved.artifact, resolved.manifest));
+    let downloads = obtain(session, wanted.collect()).await?;
     let mut got = Vec::with_capacity(downloads.len());
     for download in downloads {
         let folder = match to {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wandb_pca::app::LockMode;
 
 pub(crate) use artifact::{Artifact, Get, Info, Ls, Put};
 
@@ -139,12 +140,33 @@ pub(crate) struct Fit {
     /// Log nothing
     #[arg(long, overrides_with = "log")]
     pub(crate) no_log: bool,
-    /// Refuse inputs that are not the ones pinned in wandb-pca.lock of the output folder
-    #[arg(long)]
-    pub(crate) locked: bool,
+    #[command(flatten)]
+    pub(crate) lock: Locking,
     /// Print what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// What to do with a lock that is there. Without these, what it has is used and what it lacks is added.
+#[derive(Debug, Args)]
+pub(crate) struct Locking {
+    /// Refuse whatever the lock does not have, and names that stand for another version by now
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// Resolve the names anew and rewrite the lock
+    #[arg(long, conflicts_with = "locked")]
+    pub(crate) update: bool,
+}
+
+impl Locking {
+    /// As the library has it.
+    pub(crate) fn mode(&self) -> LockMode {
+        match (self.locked, self.update) {
+            (true, _) => LockMode::Locked,
+            (false, true) => LockMode::Update,
+            (false, false) => LockMode::Keep,
+        }
+    }
 }
 
 /// `sample`
