@@ -1,5 +1,12 @@
 //! The main job as a user runs it, and what happens when the user, the files or the server are wrong.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test may end loudly")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test may end loudly"
+)]
 
 #[path = "support/command.rs"]
 mod command;

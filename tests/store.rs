@@ -6,7 +6,7 @@
 mod support;
 
 use support::{ENTITY, Misbehaving, PROJECT, client, noise};
-use wandb_pca::app::artifact::{Destination, Got, get};
+use wandb_pca::app::artifact::{Destination, GetOptions, Got, get};
 use wandb_pca::app::{AppError, FailureKind, Lack, Session};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
@@ -32,7 +32,7 @@ fn names(texts: &[String]) -> Vec<ArtifactName> {
 }
 
 async fn fetch(session: &Session, texts: &[String]) -> Result<Vec<Got>, AppError> {
-    get(session, &names(texts), &Destination::Store).await
+    get(session, &names(texts), &GetOptions::new(Destination::Store)).await
 }
 
 /// Artifacts of one file each, and their names.
@@ -53,10 +53,10 @@ async fn three_hundred_known_artifacts_take_a_few_round_trips() {
     // The same bytes in all, so that the test is about questions.
     texts.iter().for_each(|text| server.add(text, &[("trained.ckpt", &noise(100))]));
     let got = fetch(&session(&server, &store), &texts).await.unwrap();
-    assert!(got.iter().all(|got| got.files[0].3), "everything came over the network once");
+    assert!(got.iter().all(|got| got.files[0].downloaded), "everything came over the network once");
     server.forget_seen();
     let got = fetch(&session(&server, &store), &texts).await.unwrap();
-    assert!(got.iter().zip(&texts).all(|(got, text)| got.artifact.collection == *text && !got.files[0].3));
+    assert!(got.iter().zip(&texts).all(|(got, text)| got.artifact.collection == *text && !got.files[0].downloaded));
     // Whose key it is, and seven questions about some fifty names, all at once: two round trips. Nothing else.
     assert_eq!((server.operations("Viewer"), server.operations("ArtifactMemberships")), (1, 7));
     assert_eq!(server.seen().len(), 8);
@@ -99,7 +99,7 @@ async fn what_was_seen_online_is_served_offline() {
     let got = fetch(&offline(&server, &store), &asked).await.unwrap();
     let collections: Vec<_> = got.iter().map(|got| got.artifact.collection.as_str()).collect();
     assert_eq!(collections, ["seed0", "seed0", "seed1", "seed2"]);
-    assert_eq!(std::fs::read(&got[3].files[0].1).unwrap(), noise(102));
+    assert_eq!(std::fs::read(&got[3].files[0].place).unwrap(), noise(102));
     assert_eq!(server.seen().len(), 0);
     // Another server's answers are not this one's.
     let other = Session { app_url: "http://elsewhere:8080".to_owned(), ..offline(&server, &store) };
@@ -113,8 +113,8 @@ async fn offline_everything_that_is_missing_is_named() {
     let (folder, store) = support::store();
     let texts = fill(&server, 4);
     let online = fetch(&session(&server, &store), &texts).await.unwrap();
-    std::fs::remove_file(&online[1].files[0].1).unwrap();
-    std::fs::remove_file(&online[2].files[0].1).unwrap();
+    std::fs::remove_file(&online[1].files[0].place).unwrap();
+    std::fs::remove_file(&online[2].files[0].place).unwrap();
     let asked = [texts.as_slice(), &["never".to_owned(), "nor:v1".to_owned()]].concat();
     let error = fetch(&offline(&server, &store), &asked).await.unwrap_err();
     assert_eq!(error.kind(), FailureKind::NotFound);

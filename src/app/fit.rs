@@ -21,6 +21,7 @@ use super::input::{Input, Seeded};
 use super::lock::{LOCK_FILE, Lock};
 use super::pinned::{LockMode, Pins};
 use super::pull::{Pulled, pull_pinned};
+use super::roots;
 use super::session::Session;
 
 /// What to fit.
@@ -114,7 +115,7 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     let artifacts = pulled.iter().filter_map(|pulled| pulled.artifact.clone()).collect();
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
-    let folder = options.folder.clone();
+    let (folder, store) = (options.folder.clone(), session.store.clone());
     let fit = run_blocking("the fit", move || {
         let (layers, fits) = compute(&pulled, options.key.clone(), &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
@@ -122,6 +123,9 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
         })?;
         let fit = Fit { record: record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
         fit.write(&options.folder)?;
+        if !fit.lock.artifacts.is_empty() {
+            roots::register(&store, &options.folder.join(LOCK_FILE))?;
+        }
         Ok(fit)
     })
     .await?;

@@ -23,6 +23,7 @@ mod pull;
 mod recorded;
 mod report;
 mod resolve;
+mod roots;
 mod sample;
 mod session;
 pub mod study;

@@ -45,6 +45,21 @@ impl DurableFile {
         Ok(Self { temp, target: target.to_owned() })
     }
 
+    /// Makes the file share the blocks of another one, where the file system can: no byte is copied, and each of the two
+    /// stays as it is when the other is written to.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] and its kin where the file system cannot, or the two are on different ones.
+    pub fn share_blocks_of(&self, other: &fs::File) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        return Ok(rustix::fs::ioctl_ficlone(self.temp.as_file(), other)?);
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = other;
+            Err(io::Error::from(io::ErrorKind::Unsupported))
+        }
+    }
+
     /// Gives the file its name: everything is on disk before the name exists, and the name is on disk on return.
     ///
     /// # Errors

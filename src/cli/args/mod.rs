@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wandb_pca::app::LockMode;
 
-pub(crate) use artifact::{Artifact, Get, Info, Ls, Put};
+pub(crate) use artifact::{Artifact, Get, Info, Link, Ls, Put};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]

@@ -121,7 +121,7 @@ mod tests {
     /// Documents that are built for their variables.
     fn generated() -> Vec<(&'static str, String)> {
         let names = |count: usize| {
-            let name = |at: usize| ("e", if at % 3 == 0 { "p" } else { "q" }, format!("c{at}:latest"));
+            let name = |at: usize| ("e", if at.is_multiple_of(3) { "p" } else { "q" }, format!("c{at}:latest"));
             MembershipsByName::new((0..count).map(name)).document().into_owned()
         };
         vec![("one name", names(1)), ("two names", names(2)), ("many names", names(50))]
