@@ -97,3 +97,87 @@ fn artifacts_are_got_as_locked() {
     refused(&unlocked, 2, &["--lock"]);
     assert!(Path::new(&served.folder.path().join("cache")).exists());
 }
+
+#[test]
+fn the_store_is_listed_verified_and_pruned() {
+    let served = experiment();
+    json(&served.run(&fit(&["--json"])));
+    put(&served, "extra", [9.0, 9.0]);
+    let got = json(&served.run(&["artifact", "get", "p/extra", "--root", "out", "--json"]));
+    assert_eq!(got["artifacts"][0]["files"][0]["downloaded"], true);
+    let cache =
+        |more: &[&str]| served.run(&["cache"].iter().chain(more).chain(&["--json"]).copied().collect::<Vec<_>>());
+    let info = json(&cache(&["info"]));
+    assert_eq!((&info["objects"]["files"], &info["pinned"]["files"]), (&Value::from(4), &Value::from(3)));
+    assert!(info["disk"]["free"].as_u64().is_some() && info["folders"]["obj/md5"]["files"] == 4, "{info}");
+    let objects = |list: &Value| list["objects"].as_array().unwrap().len();
+    let list = json(&cache(&["ls", "local/p/m_*"]));
+    assert_eq!(objects(&list), 3);
+    assert!(list["objects"][0]["pinned_by"][0].as_str().unwrap().ends_with("fit/wandb-pca.lock"), "{list}");
+    assert_eq!(objects(&json(&cache(&["ls", "--pinned"]))), 3);
+    assert_eq!(objects(&json(&cache(&["ls", "--unverified"]))), 0);
+    let extra = json(&cache(&["ls", "*extra:v0/trained.ckpt"]));
+    assert_eq!(extra["objects"][0]["names"][0], "local/p/extra:v0/trained.ckpt");
+    // What a lock pins stays whatever the rule; a dry run removes nothing.
+    let plan = json(&cache(&["prune", "--older-than", "0s", "--dry-run"]));
+    assert_eq!((plan["removed"].as_array().unwrap().len(), &plan["pinned"]), (1, &Value::from(3)));
+    assert_eq!(objects(&json(&cache(&["ls"]))), 4);
+    refused(&cache(&["prune", "--max-size", "1kB"]), 7, &["pinned"]);
+    assert_eq!(objects(&json(&cache(&["ls"]))), 3);
+    // A bit that changed on the disk is found, and the object goes when that is asked for.
+    let path = list["objects"][0]["path"].as_str().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(path, bytes).unwrap();
+    let verified = cache(&["verify"]);
+    refused(&verified, 5, &["1 objects of the store are corrupt"]);
+    let told: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!((&told["ok"]["files"], &told["corrupt"][0]["path"]), (&Value::from(2), &Value::from(path)));
+    refused(&cache(&["verify", "--remove"]), 5, &["corrupt"]);
+    assert_eq!(json(&cache(&["verify"]))["ok"]["files"], 2);
+    // Without the fit nothing is pinned.
+    fs::remove_dir_all(served.folder.path().join("fit")).unwrap();
+    assert_eq!(json(&cache(&["prune", "--older-than", "0s"]))["left"], 0);
+    assert_eq!(json(&cache(&["info"]))["objects"]["files"], 0);
+    refused(&cache(&["prune", "--max-size", "plenty"]), 2, &["50GB"]);
+}
+
+#[test]
+fn a_lock_that_cannot_be_read_stops_pruning() {
+    let served = experiment();
+    json(&served.run(&fit(&["--json"])));
+    fs::write(served.folder.path().join("fit/wandb-pca.lock"), "version = 99\n").unwrap();
+    refused(&served.run(&["cache", "prune", "--max-size", "0"]), 1, &["wandb-pca.lock", "newer"]);
+    assert_eq!(fs::read_dir(served.folder.path().join("cache/artifacts/obj/md5")).unwrap().count(), 3);
+}
+
+#[test]
+fn files_are_placed_as_asked() {
+    let served = experiment();
+    let get = |root: &str, link: &str| {
+        let arguments = ["artifact", "get", "p/m_0", "--root", root, "--link", link, "--json"];
+        served.run(&arguments)
+    };
+    let placed = |output: &std::process::Output| json(output)["artifacts"][0]["files"][0]["placed"].clone();
+    assert_eq!(placed(&get("copy", "copy")), "copied");
+    assert!(["copied", "reflinked"].contains(&placed(&get("auto", "auto")).as_str().unwrap()));
+    assert_eq!(placed(&get("auto", "copy")), "kept");
+    assert_eq!(placed(&get("hard", "hardlink")), "hardlinked");
+    let reflink = get("ref", "reflink");
+    if reflink.status.success() {
+        assert_eq!(placed(&reflink), "reflinked");
+    } else {
+        refused(&reflink, 1, &["reflink", "trained.ckpt"]);
+        assert!(!served.folder.path().join("ref/trained.ckpt").exists());
+    }
+    // What is edited in the folder does not change what is got from the store, however it was placed.
+    let original = fs::read(served.folder.path().join("copy/trained.ckpt")).unwrap();
+    for root in ["copy", "auto", "hard"] {
+        let path = served.folder.path().join(root).join("trained.ckpt");
+        let mut edited = original.clone();
+        edited[50] ^= 1;
+        fs::write(path, edited).unwrap();
+        placed(&get("again", "copy"));
+        assert_eq!(fs::read(served.folder.path().join("again/trained.ckpt")).unwrap(), original, "{root}");
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod artifact;
 mod blocking;
+mod cache;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
@@ -28,6 +29,9 @@ mod sample;
 mod session;
 pub mod study;
 
+pub use cache::{
+    CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
+};
 pub use error::{AppError, FailureKind, Lack, Missing};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};

@@ -36,7 +36,7 @@ impl DurableFile {
         let folder = parent(target);
         fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".partial-");
+        builder.prefix(super::inventory::TEMPORARY);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
         #[cfg(not(unix))]

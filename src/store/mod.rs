@@ -16,12 +16,18 @@
 
 mod durable;
 mod error;
+mod inventory;
 mod object;
 mod partial;
+mod prune;
 mod record;
+mod space;
 
 pub use durable::{DurableFile, write_durable};
 pub use error::StoreError;
-pub use object::{Object, Reservation, Store};
+pub use inventory::{Inventory, Leftover, LeftoverKind, StoredObject, Usage};
+pub use object::{Object, Reservation, Store, Verdict};
 pub use partial::Partial;
+pub use prune::{PrunePlan, PruneRules, Pruned, Reason, Removal, Removed, plan as plan_pruning};
 pub use record::RecordKind;
+pub use space::Space;

@@ -1,6 +1,7 @@
 //! What was typed, as clap reads it. Meaning is given elsewhere.
 
 mod artifact;
+mod cache;
 pub(crate) mod study;
 
 use std::net::SocketAddr;
@@ -9,7 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wandb_pca::app::LockMode;
 
-pub(crate) use artifact::{Artifact, Get, Info, Link, Ls, Put};
+pub(crate) use artifact::{Artifact, Digest, Get, Info, Link, Ls, Put};
+pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]
@@ -88,6 +90,9 @@ pub(crate) enum Command {
     /// Get, put and list artifacts
     #[command(subcommand)]
     Artifact(Artifact),
+    /// Look after the store of downloaded files
+    #[command(subcommand)]
+    Cache(Cache),
     /// Run the embedded W&B-compatible server
     Serve(Serve),
     /// Store an API key for a server
