@@ -108,14 +108,24 @@ pub fn write_durable(target: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// [`write_durable`] for many files: each is whole on disk before it has its name, and their folders are synced once.
+///
+/// All of some are written before the first is synced, since file systems then bring them to disk together.
 pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+    /// Files open at the same time.
+    const TOGETHER: usize = 128;
     let mut folders = BTreeSet::new();
-    for (target, bytes) in files {
-        let mut file = DurableFile::create(target)?;
-        file.write_all(bytes)?;
-        file.temp.as_file().sync_all()?;
-        file.temp.persist(target).map_err(|error| error.error)?;
-        folders.insert(parent(target));
+    for files in files.chunks(TOGETHER) {
+        let write = |(target, bytes): &(PathBuf, &[u8])| {
+            let mut file = DurableFile::create(target)?;
+            file.write_all(bytes)?;
+            Ok(file)
+        };
+        let written = files.iter().map(write).collect::<io::Result<Vec<_>>>()?;
+        written.iter().try_for_each(|file| file.temp.as_file().sync_all())?;
+        for file in written {
+            file.temp.persist(&file.target).map_err(|error| error.error)?;
+        }
+        folders.extend(files.iter().map(|(target, _)| parent(target)));
     }
     folders.into_iter().try_for_each(sync_folder)
 }
