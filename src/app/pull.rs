@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::digest::Digest;
 use crate::wandb::{Artifact, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
+use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
@@ -58,6 +61,7 @@ pub(super) async fn pull_pinned(
     let choices = choices.collect::<Result<Vec<Choice>, _>>()?;
     let wanted = choices.iter().map(|choice| choice.wanted.clone()).collect();
     let downloads = obtain(session, wanted).await?;
+    know_sha256(session, &downloads).await?;
     let mut got = choices.iter().zip(downloads);
     let mut pulled = Vec::with_capacity(inputs.len());
     for (seeded, _) in inputs {
@@ -65,7 +69,7 @@ pub(super) async fn pull_pinned(
             Input::File(path) => local(seeded, path)?,
             Input::Artifact(_) => {
                 let (choice, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
-                fetched(seeded, choice, download)?
+                fetched(session, (seeded, choice), download)?
             }
         };
         if let Some(locked) = &one.locked {
@@ -128,11 +132,25 @@ fn checkpoint_in(artifact: &Artifact, manifest: &Manifest, file: Option<&str>) -
     }
 }
 
-fn fetched(seeded: &Seeded, choice: &Choice, download: DownloadedArtifact) -> Result<Pulled, AppError> {
+/// Brings the SHA-256 of all files into the store's memory, on all cores.
+pub(super) async fn know_sha256(session: &Session, downloads: &[DownloadedArtifact]) -> Result<(), AppError> {
+    let objects: Vec<_> =
+        downloads.iter().flat_map(|artifact| &artifact.files).map(|file| file.object.clone()).collect();
+    let store = session.store.clone();
+    let work = move || objects.par_iter().try_for_each(|object| store.sha256(object).map(drop)).map_err(AppError::from);
+    run_blocking("hashing the inputs", work).await
+}
+
+fn fetched(
+    session: &Session,
+    (seeded, choice): (&Seeded, &Choice),
+    download: DownloadedArtifact,
+) -> Result<Pulled, AppError> {
     let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
     let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
     let artifact = download.artifact;
-    let (digest, sha256, size) = (file.object.digest.to_string(), file.object.sha256, file.object.size);
+    let (digest, size) = (file.object.digest.to_string(), file.object.size);
+    let sha256 = session.store.sha256(&file.object)?;
     let record = InputRecord {
         input: seeded.input.to_string(),
         seed: seeded.seed,

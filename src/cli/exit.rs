@@ -57,6 +57,11 @@ pub(crate) struct DamageFound(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// There is no credential, or none that can be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub(crate) struct CredentialError(pub(crate) String);
+
 /// The exit code of an error.
 pub(crate) fn code(error: &anyhow::Error) -> Exit {
     if error.is::<Interrupted>() {
@@ -70,6 +75,9 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
     }
     if error.is::<UsageError>() {
         return Exit::Usage;
+    }
+    if error.is::<CredentialError>() {
+        return Exit::Auth;
     }
     let app = error.chain().find_map(|cause| cause.downcast_ref::<AppError>());
     match app.map(AppError::kind) {

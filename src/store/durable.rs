@@ -130,6 +130,39 @@ pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
     folders.into_iter().try_for_each(sync_folder)
 }
 
+/// Writes `bytes` durably to a file that holds secrets: a new one is for its owner only, one that was there keeps its mode,
+/// and behind a symbolic link the file that it points to is replaced.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = behind_links(target)?;
+    let before = match fs::metadata(&target) {
+        Ok(before) => Some(before.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut file = DurableFile::create_private(&target)?;
+    if let Some(before) = before {
+        file.temp.as_file().set_permissions(before)?;
+    }
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// Follows symbolic links, also to a file that is not there yet.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(to) => path = parent(&path).join(to),
+            // Not a link, or nothing at all.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("symbolic links that lead in a circle"))
+}
+
 /// Makes names that were created in or removed from `folder` survive a crash.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
@@ -146,6 +179,30 @@ fn parent(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_private_file_keeps_its_mode_and_the_link_to_it() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        write_private(&at("new"), b"a").unwrap();
+        assert_eq!(mode("new"), 0o600);
+        fs::set_permissions(at("new"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::create_dir(at("dots")).unwrap();
+        symlink("../new", at("dots/rc")).unwrap();
+        symlink("dots/rc", at("link")).unwrap();
+        write_private(&at("link"), b"b").unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(at("dots/rc")).unwrap().is_symlink());
+        assert_eq!((fs::read(at("new")).unwrap(), mode("new")), (b"b".to_vec(), 0o640));
+        symlink("absent", at("broken")).unwrap();
+        write_private(&at("broken"), b"c").unwrap();
+        assert_eq!((fs::read(at("absent")).unwrap(), mode("absent")), (b"c".to_vec(), 0o600));
+        symlink("loop", at("loop")).unwrap();
+        assert!(write_private(&at("loop"), b"d").is_err());
+    }
 
     #[test]
     fn a_dropped_file_leaves_nothing_and_a_committed_one_replaces() {

@@ -17,13 +17,14 @@
 mod durable;
 mod error;
 mod inventory;
+mod lock;
 mod object;
 mod partial;
 mod prune;
 mod record;
 mod space;
 
-pub use durable::{DurableFile, write_durable};
+pub use durable::{DurableFile, write_durable, write_private};
 pub use error::StoreError;
 pub use inventory::{Inventory, Leftover, LeftoverKind, StoredObject, Usage};
 pub use object::{Object, Reservation, Store, Verdict};

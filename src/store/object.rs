@@ -1,13 +1,14 @@
 //! Objects of the store: finding them, trusting them, and reserving those that are missing.
 
-use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
+use std::fs::{self, File, FileTimes};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Algorithm, Digest, FileHasher, Sha256};
+use crate::digest::{Digest, Md5Pool, PooledHasher, Sha256, Sha256Hasher};
 use crate::progress::{Progress, Stage};
 
 use super::durable::write_durable;
@@ -24,8 +25,6 @@ pub struct Object {
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,
-    /// Its SHA-256.
-    pub sha256: Sha256,
 }
 
 /// What [`Store::reserve`] found.
@@ -42,6 +41,8 @@ pub enum Reservation {
 pub struct Store {
     root: PathBuf,
     progress: Progress,
+    /// Hashes all objects that arrive or are checked at the same time.
+    pub(super) hashing: Md5Pool,
 }
 
 /// What the bytes of an object are.
@@ -65,7 +66,9 @@ const USE_NOTED: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Verified {
     size: u64,
     modified_ns: u128,
-    sha256: Sha256,
+    /// Only what somebody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<Sha256>,
 }
 
 impl Verified {
@@ -78,7 +81,7 @@ impl Verified {
 impl Store {
     /// The store in `root`, which is the `artifacts` folder of the W&B cache. Nothing is created until needed.
     pub fn new(root: impl Into<PathBuf>, progress: Progress) -> Self {
-        Self { root: root.into(), progress }
+        Self { root: root.into(), progress, hashing: Md5Pool::default() }
     }
 
     /// The folder of the store.
@@ -115,19 +118,19 @@ impl Store {
             && known.is_of(size, modified_ns)
         {
             self.note_use(digest);
-            return Ok(Some(Object { path, digest: *digest, size, sha256: known.sha256 }));
+            return Ok(Some(Object { path, digest: *digest, size }));
         }
         let task = self.progress.begin(Stage::Verify, &digest.to_hex(), Some(size));
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
-        let hasher =
-            hash_reader(digest.algorithm(), file, |n| task.advance(n)).map_err(StoreError::io("read", &path))?;
+        let mut hasher = PooledHasher::new(&self.hashing, digest.algorithm());
+        hash_reader(&mut hasher, file, |n| task.advance(n)).map_err(StoreError::io("read", &path))?;
         if hasher.digest() != *digest {
             self.progress.note(&format!("{} does not hash to its name; deleted", path.display()));
             fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
             return Ok(None);
         }
-        let object = Object { path, digest: *digest, size, sha256: hasher.sha256() };
-        self.remember(&object, modified_ns)?;
+        let object = Object { path, digest: *digest, size };
+        self.remember(&object, modified_ns, None)?;
         Ok(Some(object))
     }
 
@@ -145,8 +148,8 @@ impl Store {
         };
         let metadata = file.metadata().map_err(StoreError::io("read", path))?;
         let task = self.progress.begin(Stage::Verify, &object.digest.to_hex(), Some(metadata.len()));
-        let hasher =
-            hash_reader(object.digest.algorithm(), &file, |n| task.advance(n)).map_err(StoreError::io("read", path))?;
+        let mut hasher = PooledHasher::new(&self.hashing, object.digest.algorithm());
+        hash_reader(&mut hasher, &file, |n| task.advance(n)).map_err(StoreError::io("read", path))?;
         let record = self.verified_path(&object.digest);
         if hasher.digest() != object.digest {
             return match fs::remove_file(&record) {
@@ -154,9 +157,10 @@ impl Store {
                 _ => Ok(Verdict::Corrupt),
             };
         }
-        let (size, path) = (metadata.len(), path.clone());
-        let verified = Object { path, digest: object.digest, size, sha256: hasher.sha256() };
-        self.remember(&verified, modified_ns(&metadata))?;
+        let modified_ns = modified_ns(&metadata);
+        let sha256 = self.recall(&object.digest).filter(|known| known.is_of(metadata.len(), modified_ns));
+        let verified = Object { path: path.clone(), digest: object.digest, size: metadata.len() };
+        self.remember(&verified, modified_ns, sha256.and_then(|known| known.sha256))?;
         // Looking after an object is no use of it. Where the times cannot be set, it only stays longer.
         if let Ok(accessed) = metadata.accessed() {
             let _ = file.set_times(FileTimes::new().set_accessed(accessed));
@@ -175,6 +179,33 @@ impl Store {
         if !recent && let Ok(record) = File::options().write(true).open(&path) {
             let _ = record.set_modified(SystemTime::now());
         }
+    }
+
+    /// The SHA-256 of an object: computed when first asked for, since it costs as much as a download from nearby, and
+    /// remembered.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the object cannot be read.
+    pub fn sha256(&self, object: &Object) -> Result<Sha256, StoreError> {
+        let failed = || StoreError::io("read", &object.path);
+        let mut file = File::open(&object.path).map_err(failed())?;
+        let modified_ns = modified_ns(&file.metadata().map_err(failed())?);
+        if let Some(known) = self.recall(&object.digest)
+            && known.is_of(object.size, modified_ns)
+            && let Some(sha256) = known.sha256
+        {
+            return Ok(sha256);
+        }
+        let task = self.progress.begin(Stage::Verify, &object.digest.to_hex(), Some(object.size));
+        let mut hasher = Sha256Hasher::default();
+        read_pieces(&mut file, |piece| {
+            task.advance(piece.len() as u64);
+            hasher.update(&piece);
+        })
+        .map_err(failed())?;
+        let sha256 = hasher.finish();
+        self.remember(object, modified_ns, Some(sha256))?;
+        Ok(sha256)
     }
 
     /// The object, or the exclusive right to fill it. Waits while another process is filling it.
@@ -198,34 +229,6 @@ impl Store {
         self.root.join(OWN_FOLDER).join(folder)
     }
 
-    /// The lock of an object, once nobody else has it.
-    fn lock(&self, digest: &Digest) -> Result<File, StoreError> {
-        let path = self.lock_path(digest);
-        loop {
-            let lock = open_lock(&path)?;
-            lock.lock().map_err(StoreError::lock(&path))?;
-            // Whoever prunes removes locks: then this one is nobody's, and others wait for another file of its name.
-            if is_still_at(&lock, &path) {
-                return Ok(lock);
-            }
-        }
-    }
-
-    /// The lock of an object, unless somebody has it.
-    pub(super) fn try_lock(&self, digest: &Digest) -> Result<Option<File>, StoreError> {
-        let path = self.lock_path(digest);
-        let lock = open_lock(&path)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(is_still_at(&lock, &path).then_some(lock)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(StoreError::lock(&path)(error)),
-        }
-    }
-
-    pub(super) fn lock_path(&self, digest: &Digest) -> PathBuf {
-        self.own("locks").join(file_name(digest))
-    }
-
     pub(super) fn verified_path(&self, digest: &Digest) -> PathBuf {
         self.own("verified").join(file_name(digest) + ".json")
     }
@@ -235,54 +238,41 @@ impl Store {
         serde_json::from_slice(&fs::read(self.verified_path(digest)).ok()?).ok()
     }
 
-    pub(super) fn remember(&self, object: &Object, modified_ns: u128) -> Result<(), StoreError> {
+    pub(super) fn remember(
+        &self,
+        object: &Object,
+        modified_ns: u128,
+        sha256: Option<Sha256>,
+    ) -> Result<(), StoreError> {
         let path = self.verified_path(&object.digest);
-        let record = Verified { size: object.size, modified_ns, sha256: object.sha256 };
+        let record = Verified { size: object.size, modified_ns, sha256 };
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
         write_durable(&path, &text).map_err(StoreError::io("write", &path))
     }
 }
 
 /// What files about an object are called.
-fn file_name(digest: &Digest) -> String {
+pub(super) fn file_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().folder(), digest.to_hex())
 }
 
-fn open_lock(path: &Path) -> Result<File, StoreError> {
-    create_folder_of(path)?;
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    open.map_err(StoreError::io("open", path))
-}
-
-/// Whether a file is the one that its name leads to.
-#[cfg(unix)]
-fn is_still_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(file), Ok(named)) if same(&file, &named))
-}
-
-/// Files that are open cannot be removed here.
-#[cfg(not(unix))]
-fn is_still_at(_: &File, _: &Path) -> bool {
-    true
-}
-
 /// Hashes everything that `reader` holds, telling `advanced` how far it got.
-pub(super) fn hash_reader(
-    algorithm: Algorithm,
-    mut reader: impl Read,
-    advanced: impl Fn(u64),
-) -> io::Result<FileHasher> {
-    let mut hasher = FileHasher::new(algorithm);
-    let mut buffer = vec![0; 256 * 1024];
+pub(super) fn hash_reader(hasher: &mut PooledHasher, reader: impl Read, advanced: impl Fn(u64)) -> io::Result<()> {
+    read_pieces(reader, |piece| {
+        advanced(piece.len() as u64);
+        hasher.update(piece);
+    })
+}
+
+/// Reads to the end, in pieces that are large enough to be hashed side by side.
+fn read_pieces(mut reader: impl Read, mut each: impl FnMut(Bytes)) -> io::Result<()> {
+    const PIECE: usize = 256 << 10;
+    let mut buffer = BytesMut::new();
     loop {
+        buffer.resize(PIECE, 0);
         match reader.read(&mut buffer) {
-            Ok(0) => return Ok(hasher),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                advanced(n as u64);
-            }
+            Ok(0) => return Ok(()),
+            Ok(read) => each(buffer.split_to(read).freeze()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -303,6 +293,7 @@ pub(super) fn create_folder_of(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Algorithm;
     use crate::store::{PruneRules, plan_pruning};
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -315,7 +306,7 @@ mod tests {
         let digest = Digest::of(Algorithm::Md5, data);
         match store.reserve(&digest, data.len() as u64).unwrap() {
             Reservation::Missing(mut partial) => {
-                partial.append(data).unwrap();
+                partial.append(Bytes::copy_from_slice(data)).unwrap();
                 partial.commit().unwrap()
             }
             Reservation::Present(object) => object,
@@ -327,7 +318,7 @@ mod tests {
         let (_folder, store) = store();
         let object = fill(&store, b"hello");
         assert!(object.path.ends_with("obj/md5/5d/41402abc4b2a76b9719d911017c592"));
-        assert_eq!(object.sha256, Sha256::of(b"hello"));
+        assert_eq!(store.sha256(&object).unwrap(), Sha256::of(b"hello"));
         assert_eq!(store.find(&object.digest, 5).unwrap(), Some(object.clone()));
         assert_eq!(store.find(&object.digest, 6).unwrap(), None);
         assert!(matches!(store.reserve(&object.digest, 5).unwrap(), Reservation::Present(_)));
@@ -338,7 +329,7 @@ mod tests {
         let (_folder, store) = store();
         let digest = Digest::of(Algorithm::Md5, b"hello");
         let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not here yet") };
-        partial.append(b"jello").unwrap();
+        partial.append(Bytes::from_static(b"jello")).unwrap();
         assert!(matches!(partial.commit(), Err(StoreError::Corrupt { found_size: 5, .. })));
         assert!(!store.object_path(&digest).exists());
         let Reservation::Missing(partial) = store.reserve(&digest, 5).unwrap() else { panic!("still missing") };
@@ -350,11 +341,11 @@ mod tests {
         let (_folder, store) = store();
         let digest = Digest::of(Algorithm::Md5, b"hello");
         let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not here yet") };
-        partial.append(b"hel").unwrap();
+        partial.append(Bytes::from_static(b"hel")).unwrap();
         drop(partial);
         let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not whole yet") };
         assert_eq!(partial.len(), 3);
-        partial.append(b"lo").unwrap();
+        partial.append(Bytes::from_static(b"lo")).unwrap();
         partial.commit().unwrap();
     }
 
@@ -367,7 +358,9 @@ mod tests {
         assert_eq!(store.find(&digest, 5).unwrap(), None);
         assert!(!path.exists());
         write_durable(&path, b"hello").unwrap();
-        assert_eq!(store.find(&digest, 5).unwrap().unwrap().sha256, Sha256::of(b"hello"));
+        let object = store.find(&digest, 5).unwrap().unwrap();
+        assert_eq!(store.sha256(&object).unwrap(), Sha256::of(b"hello"));
+        assert_eq!(store.recall(&digest).unwrap().sha256, Some(Sha256::of(b"hello")));
     }
 
     #[test]
@@ -387,7 +380,7 @@ mod tests {
         let (one, two) = (fill(&store, b"one"), fill(&store, b"two"));
         let digest = Digest::of(Algorithm::Md5, b"half");
         let Reservation::Missing(mut filling) = store.reserve(&digest, 4).unwrap() else { panic!("not here yet") };
-        filling.append(b"ha").unwrap();
+        filling.append(Bytes::from_static(b"ha")).unwrap();
         let all = PruneRules { max_size: Some(0), ..PruneRules::default() };
         let plan = |store: &Store| {
             let pinned = |digest: &Digest| *digest == two.digest;
@@ -397,7 +390,7 @@ mod tests {
         assert_eq!(pruned.removed.iter().map(|gone| &gone.path).collect::<Vec<_>>(), [&one.path]);
         assert_eq!(pruned.in_use.len(), 1);
         assert!(two.path.exists() && !store.verified_path(&one.digest).exists());
-        filling.append(b"lf").unwrap();
+        filling.append(Bytes::from_static(b"lf")).unwrap();
         filling.commit().unwrap();
         assert_eq!(store.prune(&plan(&store)).unwrap().removed.len(), 1);
         assert_eq!(store.inventory().unwrap().objects.len(), 1);
@@ -448,24 +441,5 @@ mod tests {
         // From now on it is not taken for right any more.
         assert_eq!(store.find(&object.digest, 5).unwrap(), None);
         assert_eq!(store.verify(&stored).unwrap(), Verdict::Gone);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_lock_that_was_removed_while_waiting_for_it_counts_for_nothing() {
-        let (_folder, store) = store();
-        let digest = Digest::of(Algorithm::Md5, b"hello");
-        let held = store.lock(&digest).unwrap();
-        assert!(store.try_lock(&digest).unwrap().is_none());
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| store.lock(&digest).unwrap());
-            std::thread::sleep(Duration::from_millis(50));
-            fs::remove_file(store.lock_path(&digest)).unwrap();
-            drop(held);
-            let got = waiting.join().unwrap();
-            assert!(store.try_lock(&digest).unwrap().is_none(), "the one who waited has the lock of the name");
-            drop(got);
-        });
-        assert!(store.try_lock(&digest).unwrap().is_some());
     }
 }

@@ -5,8 +5,11 @@
 //! Nothing here reads the environment: the binary resolves settings and passes values.
 
 pub mod artifact;
+mod connect;
+mod credential;
 mod error;
 mod graphql;
+mod limit;
 mod offline;
 mod operations;
 mod options;
@@ -30,7 +33,7 @@ pub use artifact::present::present;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
-pub use options::ClientOptions;
+pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{Run, RunOptions};
 
 use crate::digest::Algorithm;
@@ -47,7 +50,8 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     transport: Transport,
-    pace: Pace,
+    /// Of the API, and of transfers.
+    paces: (Pace, Pace),
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
@@ -85,7 +89,7 @@ impl Client {
     pub fn new(options: ClientOptions) -> Result<Self, WandbError> {
         Ok(Self(Arc::new(Inner {
             transport: Transport::new(&options)?,
-            pace: options.pace,
+            paces: (options.pace, options.transfer_pace),
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
@@ -131,7 +135,7 @@ impl Client {
 
     /// The retries and time of one operation.
     fn budget(&self) -> Budget {
-        Budget::new(self.0.pace, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
+        Budget::new(self.0.paces, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
     }
 
     fn concurrency(&self) -> usize {

@@ -6,9 +6,11 @@ use crate::app::blocking::run_blocking;
 use crate::app::error::AppError;
 use crate::app::lock::{Lock, LockedArtifact, LockedFile};
 use crate::app::pinned::{LockMode, Pins, resolve_pinned};
+use crate::app::pull::know_sha256;
 use crate::app::resolve::obtain;
 use crate::app::roots;
 use crate::app::session::Session;
+use crate::store::Store;
 use crate::wandb::{Artifact, ArtifactName, DownloadedArtifact, LinkMode, Origin, Placed, Wanted, export};
 
 /// Where the files of an artifact go.
@@ -83,8 +85,10 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
     let wanted = resolved.into_iter().map(|resolved| Wanted::all(resolved.artifact, resolved.manifest));
     let downloads = obtain(session, wanted.collect()).await?;
     if let Some((path, _)) = &options.lock {
-        let artifacts = references.into_iter().zip(&downloads).map(|(reference, got)| locked(reference, got));
-        let now = Lock::new(artifacts.collect());
+        know_sha256(session, &downloads).await?;
+        let store = &session.store;
+        let artifacts = references.into_iter().zip(&downloads).map(|(reference, got)| locked(store, reference, got));
+        let now = Lock::new(artifacts.collect::<Result<_, _>>()?);
         now.artifacts.iter().try_for_each(|artifact| pins.check(artifact))?;
         let lock = pins.lock().cloned().unwrap_or_else(|| Lock::new(Vec::new())).merged(&now);
         lock.write(path)?;
@@ -106,16 +110,14 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
     Ok(got)
 }
 
-fn locked(reference: String, got: &DownloadedArtifact) -> LockedArtifact {
-    let file = |file: &crate::wandb::DownloadedFile| LockedFile {
-        path: file.path.clone(),
-        digest: file.object.digest.to_string(),
-        size: file.object.size,
-        sha256: file.object.sha256,
-    };
-    let files = got.files.iter().map(file).collect();
+fn locked(store: &Store, reference: String, got: &DownloadedArtifact) -> Result<LockedArtifact, AppError> {
+    let mut files = Vec::with_capacity(got.files.len());
+    for file in &got.files {
+        let (path, digest) = (file.path.clone(), file.object.digest.to_string());
+        files.push(LockedFile { path, digest, size: file.object.size, sha256: store.sha256(&file.object)? });
+    }
     let (resolved, digest) = (got.artifact.name().to_string(), got.artifact.digest.clone());
-    LockedArtifact { reference, resolved, digest, files }
+    Ok(LockedArtifact { reference, resolved, digest, files })
 }
 
 fn place(download: DownloadedArtifact, folder: Option<PathBuf>, link: LinkMode) -> Result<Got, AppError> {

@@ -6,6 +6,7 @@ pub(crate) mod study;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wandb_pca::app::LockMode;
@@ -50,9 +51,25 @@ pub(crate) struct Global {
     /// Project of names that have none [env: WANDB_PROJECT]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) project: Option<String>,
+    /// Longest time, in seconds, that one operation (such as downloading the inputs) may take as a whole
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Longest time, in seconds, for a connection [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// Longest time, in seconds, without a byte [default: 30]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) idle_timeout: Option<Duration>,
     /// Use what is in the store; send nothing [env: WANDB_MODE=offline]
     #[arg(long, global = true)]
     pub(crate) offline: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    seconds
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| "not a number of seconds above zero".to_owned())
 }
 
 /// How progress is shown.
