@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::app::blocking::run_blocking;
 use crate::app::error::AppError;
+use crate::app::resolve::resolve;
 use crate::app::session::Session;
 use crate::store::Store;
 use crate::wandb::{Artifact, ArtifactName, Lineage, Manifest};
@@ -13,12 +14,9 @@ use crate::wandb::{Artifact, ArtifactName, Lineage, Manifest};
 /// # Errors
 /// [`AppError::Wandb`] naming it.
 pub async fn describe(session: &Session, name: &ArtifactName) -> Result<(Artifact, Manifest), AppError> {
-    let client = session.online(name)?;
-    let name = session.qualify(name).await?;
-    let artifact = client.artifact(&name).await.map_err(AppError::wandb(format!("resolve {name}")))?;
-    let reading = format!("read the manifest of {}", artifact.name());
-    let manifest = client.manifest(&artifact).await.map_err(AppError::wandb(reading))?;
-    Ok((artifact, manifest))
+    let resolved = resolve(session, std::slice::from_ref(name)).await?.pop();
+    let resolved = resolved.ok_or(AppError::Worker { what: "the lookup" })?;
+    Ok((resolved.artifact, resolved.manifest))
 }
 
 /// Everything about one version.

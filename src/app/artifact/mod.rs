@@ -12,7 +12,7 @@ mod verify;
 
 pub use describe::{Description, Presence, describe, info, presence};
 pub use edit::{edit, link, unlink};
-pub use get::{Destination, Got, get};
+pub use get::{Destination, GetOptions, Got, GotFile, get};
 pub use lineage::{Graph, GraphEdge, GraphLimits, GraphNode, Relation, lineage};
 pub use list::{ListFilter, collection_table, collections, version_table, versions};
 pub use put::{Base, Put, PutOptions, PutPlan, Unchanged, plan_put, put};

@@ -49,7 +49,7 @@ pub(crate) struct Edit {
 
 /// `artifact link`
 #[derive(Debug, Args)]
-pub(crate) struct Link {
+pub(crate) struct LinkTo {
     /// entity/project/name:alias
     pub(crate) artifact: String,
     /// The collection to link it into: entity/project/collection[:alias]

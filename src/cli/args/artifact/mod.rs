@@ -11,8 +11,8 @@ mod verify;
 
 use clap::Subcommand;
 
-pub(crate) use edit::{Alias, Edit, Link, Tag, Unlink};
-pub(crate) use get::Get;
+pub(crate) use edit::{Alias, Edit, LinkTo, Tag, Unlink};
+pub(crate) use get::{Get, Link};
 pub(crate) use info::Info;
 pub(crate) use lineage::Lineage;
 pub(crate) use ls::Ls;
@@ -44,7 +44,7 @@ pub(crate) enum Artifact {
     /// Change description, metadata or time to live of a version
     Edit(Edit),
     /// Link a version into a collection, such as one of a registry
-    Link(Link),
+    Link(LinkTo),
     /// Take a linked version out of its collection; its source stays
     Unlink(Unlink),
 }

@@ -38,7 +38,7 @@ pub(super) async fn edit(context: &Context<'_>, args: &args::Edit) -> anyhow::Re
     run(context, &args.artifact, &edit).await
 }
 
-pub(super) async fn link(context: &Context<'_>, args: &args::Link) -> anyhow::Result<Output> {
+pub(super) async fn link(context: &Context<'_>, args: &args::LinkTo) -> anyhow::Result<Output> {
     let (name, target) = (artifact_name(&args.artifact)?, artifact_name(&args.target)?);
     let (artifact, link) = artifacts::link(&context.session, &name, &target).await?;
     let json = json!({"artifact": artifact.name().to_string(), "link": link.to_string()});
