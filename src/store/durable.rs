@@ -1,5 +1,6 @@
 //! Writing a file so that its final name never holds half of it: temporary sibling, sync, rename, sync of the folder.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -35,13 +36,28 @@ impl DurableFile {
         let folder = parent(target);
         fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".partial-");
+        builder.prefix(super::inventory::TEMPORARY);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
         #[cfg(not(unix))]
         let _ = mode;
         let temp = builder.tempfile_in(folder)?;
         Ok(Self { temp, target: target.to_owned() })
+    }
+
+    /// Makes the file share the blocks of another one, where the file system can: no byte is copied, and each of the two
+    /// stays as it is when the other is written to.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] and its kin where the file system cannot, or the two are on different ones.
+    pub fn share_blocks_of(&self, other: &fs::File) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        return Ok(rustix::fs::ioctl_ficlone(self.temp.as_file(), other)?);
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = other;
+            Err(io::Error::from(io::ErrorKind::Unsupported))
+        }
     }
 
     /// Gives the file its name: everything is on disk before the name exists, and the name is on disk on return.
@@ -89,6 +105,29 @@ pub fn write_durable(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = DurableFile::create(target)?;
     file.write_all(bytes)?;
     file.commit()
+}
+
+/// [`write_durable`] for many files: each is whole on disk before it has its name, and their folders are synced once.
+///
+/// All of some are written before the first is synced, since file systems then bring them to disk together.
+pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+    /// Files open at the same time.
+    const TOGETHER: usize = 128;
+    let mut folders = BTreeSet::new();
+    for files in files.chunks(TOGETHER) {
+        let write = |(target, bytes): &(PathBuf, &[u8])| {
+            let mut file = DurableFile::create(target)?;
+            file.write_all(bytes)?;
+            Ok(file)
+        };
+        let written = files.iter().map(write).collect::<io::Result<Vec<_>>>()?;
+        written.iter().try_for_each(|file| file.temp.as_file().sync_all())?;
+        for file in written {
+            file.temp.persist(&file.target).map_err(|error| error.error)?;
+        }
+        folders.extend(files.iter().map(|(target, _)| parent(target)));
+    }
+    folders.into_iter().try_for_each(sync_folder)
 }
 
 /// Writes `bytes` durably to a file that holds secrets: a new one is for its owner only, one that was there keeps its mode,

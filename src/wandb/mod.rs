@@ -29,6 +29,7 @@ pub use artifact::link::LinkTarget;
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::prepare::PreparedArtifact;
+pub use artifact::present::present;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
@@ -40,6 +41,7 @@ use crate::digest::Algorithm;
 use artifact::source::Hashing;
 use graphql::execute;
 use retry::{Budget, Pace, system_seed};
+use tokio::sync::OnceCell;
 use transport::Transport;
 
 /// A handle on one W&B server; clones share connections, limits and the watcher.
@@ -56,6 +58,7 @@ struct Inner {
     part_size: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
+    default_entity: OnceCell<Option<String>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -92,6 +95,7 @@ impl Client {
             multipart_threshold: options.multipart_threshold,
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
+            default_entity: OnceCell::new(),
         })))
     }
 
@@ -114,6 +118,15 @@ impl Client {
             email: filled(viewer.email),
             teams: teams.into_iter().map(|team| team.name).collect(),
         })
+    }
+
+    /// The default entity of the key's owner; asked for at most once.
+    ///
+    /// # Errors
+    /// As [`Client::viewer`].
+    pub async fn default_entity(&self) -> Result<Option<String>, WandbError> {
+        let ask = async || Ok::<_, WandbError>(self.viewer().await?.entity);
+        self.0.default_entity.get_or_try_init(ask).await.cloned()
     }
 
     fn transport(&self) -> &Transport {
