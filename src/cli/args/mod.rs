@@ -277,6 +277,12 @@ pub(crate) struct Serve {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub(crate) address: SocketAddr,
+    /// Exchange the identity token (a JWT) in this file for access tokens, as WANDB_IDENTITY_TOKEN_FILE of a client asks
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity_token_file: Option<PathBuf>,
+    /// How long access tokens hold, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "3600")]
+    pub(crate) access_token_lifetime: Duration,
     /// Listen on an address that other machines reach
     #[arg(long)]
     pub(crate) allow_remote: bool,
