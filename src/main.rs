@@ -9,7 +9,7 @@ use clap::Parser as _;
 
 use cli::args::Cli;
 use cli::env::Environment;
-use cli::exit::{Exit, Interrupted, Reported};
+use cli::exit::{Exit, Interrupted};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -36,10 +36,5 @@ fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
     });
     // Work under way on other threads gets a moment to drop its temporary files.
     runtime.shutdown_timeout(Duration::from_secs(2));
-    if let Err(error) = &outcome
-        && let Some(reported) = error.downcast_ref::<Reported>()
-    {
-        reported.output.print(cli.global.json)?;
-    }
     outcome?.map_or(Ok(()), |output| Ok(output.print(cli.global.json)?))
 }

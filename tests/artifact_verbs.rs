@@ -196,6 +196,12 @@ fn bytes_are_hashed_again() {
     fs::write(&object, "sane").unwrap();
     assert_eq!(verify(&["--store"]), (5, vec!["deep/file.txt ok".to_owned(), "same.txt corrupt".to_owned()]));
     assert!(object.exists(), "verify changes nothing");
+    // What was resolved once can be verified without the server.
+    assert_eq!(verify(&["--offline"]).0, 5);
+    fs::write(folder.join("same.txt"), "same").unwrap();
+    fs::write(folder.join("deep/file.txt"), "one").unwrap();
+    assert_eq!(verify(&["--offline"]).0, 0);
+    refused(&served.run(&["artifact", "verify", "vectors/other", "--offline"]), 3, &["vectors/other"]);
     refused(&served.run(&["artifact", "verify", "vectors/vit", "--root", "nowhere"]), 1, &["nowhere"]);
 }
 

@@ -8,8 +8,6 @@ use wandb_pca::app::{AppError, FailureKind, InputError, LockError};
 use wandb_pca::store::StoreError;
 use wandb_pca::wandb::WandbError;
 
-use super::render::Output;
-
 /// What the process ends with; documented in `--help` and the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -49,18 +47,6 @@ pub(crate) struct Interrupted;
 #[error("not everything could be done: {0}")]
 pub(crate) struct PartlyDone(pub(crate) String);
 
-/// The command has a result, which is printed, and yet it did not end well.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(crate) struct Reported {
-    /// The result.
-    pub(crate) output: Output,
-    /// What is wrong, in one sentence.
-    pub(crate) message: String,
-    /// What the process ends with.
-    pub(crate) exit: Exit,
-}
-
 /// Bytes were checked and are not what they should be; the results are out.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -89,9 +75,6 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
     }
     if error.is::<UsageError>() {
         return Exit::Usage;
-    }
-    if let Some(reported) = error.downcast_ref::<Reported>() {
-        return reported.exit;
     }
     if error.is::<CredentialError>() {
         return Exit::Auth;

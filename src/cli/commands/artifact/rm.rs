@@ -12,7 +12,7 @@ use wandb_pca::app::artifact::{
 use crate::cli::args;
 use crate::cli::bars;
 use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Reported, UsageError};
+use crate::cli::exit::{PartlyDone, UsageError};
 use crate::cli::render::{Output, bytes_text, printable};
 
 use super::artifact_name;
@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Rm) -> anyhow::Resul
         agree(&text)?;
     }
     let done = artifacts::remove(&context.session, &planned, rules.aliases).await?;
-    outcome(&planned, done)
+    outcome(context, &planned, done)
 }
 
 fn request(args: &args::Rm) -> anyhow::Result<(Selection, RemovalRules)> {
@@ -122,7 +122,7 @@ fn agree(plan: &str) -> anyhow::Result<()> {
     anyhow::bail!("nothing was removed")
 }
 
-fn outcome(planned: &[Planned], done: Vec<Removal>) -> anyhow::Result<Output> {
+fn outcome(context: &Context<'_>, planned: &[Planned], done: Vec<Removal>) -> anyhow::Result<Output> {
     let mut text = String::new();
     for removal in &done {
         match &removal.failure {
@@ -140,8 +140,9 @@ fn outcome(planned: &[Planned], done: Vec<Removal>) -> anyhow::Result<Output> {
     if failed == all {
         return Err(AppError::Wandb { action: format!("remove {}", artifact.name()), source }.into());
     }
+    output.print(context.json)?;
     let message = format!("{failed} of {all} could not be removed, {} first: {source}", artifact.name());
-    Err(Reported { output, message, exit: Exit::Partly }.into())
+    Err(PartlyDone(message).into())
 }
 
 fn as_json(planned: &[Planned], done: &[Removal], dry_run: bool) -> Value {

@@ -7,7 +7,7 @@ use wandb_pca::app::artifact::{self as artifacts, Against, Checked, FileState};
 
 use crate::cli::args;
 use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Reported};
+use crate::cli::exit::DamageFound;
 use crate::cli::render::{Output, printable};
 
 use super::artifact_name;
@@ -46,8 +46,9 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Verify) -> anyhow::R
     if holds {
         return Ok(output);
     }
-    let message = format!("{} is not what its manifest says: {summary} in {place}", found.artifact.name());
-    Err(Reported { output, message, exit: Exit::Integrity }.into())
+    output.print(context.json)?;
+    let place = found.place.display();
+    Err(DamageFound(format!("{} is not what its manifest says: {summary} in {place}", found.artifact.name())).into())
 }
 
 fn as_json(file: &Checked) -> Value {
