@@ -19,7 +19,7 @@ use super::partial::Partial;
 pub struct Object {
     /// Where it is.
     pub path: PathBuf,
-    /// The W&B digest that names it.
+    /// The W&B digest that names it; of an object that an address and a version tag name, the MD5 of what is there.
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,
@@ -125,11 +125,11 @@ impl Store {
         Partial::open(self.clone(), *digest, size, path, lock).map(|partial| Reservation::Missing(Box::new(partial)))
     }
 
-    fn own(&self, folder: &str) -> PathBuf {
+    pub(super) fn own(&self, folder: &str) -> PathBuf {
         self.root.join("wandb-pca-1").join(folder)
     }
 
-    fn lock(&self, name: &str) -> Result<File, StoreError> {
+    pub(super) fn lock(&self, name: &str) -> Result<File, StoreError> {
         let path = self.own("locks").join(name);
         create_folder_of(&path)?;
         let lock = OpenOptions::new()
@@ -140,6 +140,10 @@ impl Store {
             .map_err(StoreError::io("open", &path))?;
         lock.lock().map_err(StoreError::io("lock", &path))?;
         Ok(lock)
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        self.progress.note(text);
     }
 
     fn verified_path(&self, digest: &Digest) -> PathBuf {

@@ -10,6 +10,7 @@ mod listing;
 pub mod manifest;
 pub mod name;
 mod receive;
+pub mod reference;
 pub(super) mod send;
 mod source;
 pub(super) mod upload;
