@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::try_join_all;
 
 use crate::digest::Digest;
+use crate::store::EtagKey;
 use crate::wandb::{Artifact, Client, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
 use super::error::AppError;
@@ -61,8 +62,13 @@ pub async fn pull(session: &Session, inputs: &[Seeded], file: Option<&str>) -> R
 /// # Errors
 /// The store failed.
 pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option<Pulled>, AppError> {
-    let Some(digest) = record.digest.as_deref().and_then(|text| Digest::parse(text).ok()) else { return Ok(None) };
-    let found = session.store.find(&digest, record.size)?;
+    let Some(text) = record.digest.as_deref() else { return Ok(None) };
+    let found = match (Digest::parse(text), EtagKey::parse(text)) {
+        (Ok(digest), _) => session.store.find(&digest, record.size)?,
+        (_, Ok(key)) => session.store.find_etag(&key, Some(record.size))?,
+        _ => None,
+    };
+    let found = found.filter(|object| record.sha256.is_none_or(|sha256| sha256 == object.sha256));
     Ok(found.map(|object| Pulled {
         record: record.clone(),
         path: object.path,
@@ -124,7 +130,7 @@ fn fetched(seeded: &Seeded, choice: &Choice, download: Option<DownloadedArtifact
     let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
     let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
     let artifact = download.artifact;
-    let (digest, sha256, size) = (file.object.digest.to_string(), file.object.sha256, file.object.size);
+    let (digest, sha256, size) = (file.name_in_store(), file.object.sha256, file.object.size);
     let record = InputRecord {
         input: seeded.input.to_string(),
         seed: seeded.seed,
@@ -134,7 +140,7 @@ fn fetched(seeded: &Seeded, choice: &Choice, download: Option<DownloadedArtifact
         size,
         digest: Some(digest.clone()),
         sha256: Some(sha256),
-        verified: true,
+        verified: file.proof.is_verified(),
     };
     let locked = LockedArtifact {
         reference: choice.reference.clone(),

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use crate::app::blocking::run_blocking;
 use crate::app::error::AppError;
 use crate::app::session::Session;
-use crate::wandb::{Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, LinkMode, Origin, Wanted, export};
+use crate::wandb::{
+    Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, LinkMode, Origin, Proof, Wanted, export,
+};
 
 use super::describe::describe;
 
@@ -30,6 +32,8 @@ pub struct Got {
     pub folder: Option<PathBuf>,
     /// Its files: path in the artifact, place on this machine, size, whether it came over the network now.
     pub files: Vec<(String, PathBuf, u64, bool)>,
+    /// Those of its files whose bytes no digest proves, with what they were checked against.
+    pub unverified: Vec<(String, Proof)>,
 }
 
 /// Downloads and verifies artifacts, all files in one plan, and places them.
@@ -66,9 +70,11 @@ fn place(download: DownloadedArtifact, folder: Option<PathBuf>) -> Result<Got, A
         let files: Vec<_> = download.files.iter().map(|file| (file.path.as_str(), &file.object)).collect();
         export(&name, &files, folder, LinkMode::Copy).map_err(AppError::wandb(format!("place the files of {name}")))?;
     }
+    let unverified = download.files.iter().filter(|file| !file.proof.is_verified());
+    let unverified = unverified.map(|file| (file.path.clone(), file.proof)).collect();
     let files = download.files.into_iter().map(|file| {
         let place = folder.as_ref().map_or_else(|| file.object.path.clone(), |folder| folder.join(&file.path));
         (file.path, place, file.object.size, file.origin == Origin::Network)
     });
-    Ok(Got { files: files.collect(), artifact: download.artifact, folder })
+    Ok(Got { files: files.collect(), unverified, artifact: download.artifact, folder })
 }

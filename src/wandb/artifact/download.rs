@@ -93,6 +93,13 @@ pub struct DownloadedFile {
     pub proof: Proof,
 }
 
+impl DownloadedFile {
+    /// What its object is called in the store: its digest, or what stands for the address and version of a reference.
+    pub fn name_in_store(&self) -> String {
+        self.proof.key().map_or_else(|| self.object.digest.to_string(), |key| key.to_string())
+    }
+}
+
 /// One object to have, once, however many entries want it.
 #[derive(Debug, Clone)]
 pub(super) struct Job {

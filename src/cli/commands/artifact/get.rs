@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use wandb_pca::app;
+use wandb_pca::wandb::Proof;
 
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -28,21 +29,49 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
     let mut list = Vec::new();
     for got in &got {
         let fetched: u64 = got.files.iter().filter(|file| file.3).map(|file| file.2).sum();
-        let total: u64 = got.files.iter().map(|file| file.2).sum();
         for (_, place, ..) in &got.files {
             writeln!(text, "{}", printable(&place.display().to_string()))?;
         }
         let (files, name) = (got.files.len(), got.artifact.name());
-        writeln!(text, "  {name}: {files} files, {} verified, {} downloaded", bytes_text(total), bytes_text(fetched))?;
-        let file = |(path, place, size, downloaded): &(String, PathBuf, u64, bool)| json!({"path": path, "place": place, "size": size, "downloaded": downloaded});
+        let unverified = |path: &str| got.unverified.iter().find(|(found, _)| found == path).map(|(_, proof)| *proof);
+        let verified: u64 = got.files.iter().filter(|file| unverified(&file.0).is_none()).map(|file| file.2).sum();
+        writeln!(
+            text,
+            "  {name}: {files} files, {} verified, {} downloaded",
+            bytes_text(verified),
+            bytes_text(fetched)
+        )?;
+        for (path, proof) in &got.unverified {
+            writeln!(text, "  {}: {}", printable(path), proof_text(*proof))?;
+        }
+        let file = |(path, place, size, downloaded): &(String, PathBuf, u64, bool)| {
+            let proof = unverified(path).unwrap_or(Proof::Digest);
+            json!({
+                "path": path,
+                "place": place,
+                "size": size,
+                "downloaded": downloaded,
+                "verified": proof.is_verified(),
+                "proof": proof.name(),
+            })
+        };
         list.push(json!({
             "artifact": name.to_string(),
             "version": got.artifact.version,
             "digest": got.artifact.digest,
             "folder": got.folder,
-            "verified": true,
+            "verified": got.unverified.is_empty(),
             "files": got.files.iter().map(file).collect::<Vec<_>>(),
         }));
     }
     Ok(Output { schema: "artifact-get/1", json: json!({"artifacts": list}), text })
+}
+
+/// What a file that no digest proves was checked against.
+fn proof_text(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Digest => "verified",
+        Proof::Etag(_) => "not verified: only the version tag of its server says that it is the right one",
+        _ => "not verified: the reference was made without a checksum",
+    }
 }

@@ -48,8 +48,10 @@ struct Take {
     /// Whether the bytes that are here stay.
     goes_on: bool,
     gzip: bool,
-    /// Bytes of the whole, uncompressed.
+    /// Bytes of the whole, where it is not compressed.
     total: Option<u64>,
+    /// Bytes of a compressed body.
+    compressed: Option<u64>,
     tagged: bool,
 }
 
@@ -181,12 +183,14 @@ impl Getter<'_> {
             };
             let total = total.or_else(|| Some(first + length?));
             self.check_size(total)?;
-            return Ok(Judged::Take(Take { goes_on: true, gzip, total, tagged }));
+            return Ok(Judged::Take(Take { goes_on: true, gzip, total, compressed: None, tagged }));
         }
-        // What the manifest states is the length on the wire.
+        if gzip {
+            return Ok(Judged::Take(Take { goes_on: false, gzip, total: None, compressed: length, tagged }));
+        }
         self.check_size(length)?;
-        let total = length.or(self.reference.size()).filter(|_| !gzip);
-        Ok(Judged::Take(Take { goes_on: false, gzip, total, tagged }))
+        let total = length.or(self.reference.size());
+        Ok(Judged::Take(Take { goes_on: false, gzip, total, compressed: None, tagged }))
     }
 
     fn check_size(&self, found: Option<u64>) -> Result<(), WandbError> {
@@ -244,6 +248,11 @@ impl Getter<'_> {
                 Outcome::Trouble(passing(&format!("the body ended after {len} of {total} bytes")))
             }
             (None, Some(total)) if len > total => return Err(self.changed_size(total, len)),
+            // The SDK states the length on the wire, which may be that of the compressed body.
+            (None, None) if gzip && take.compressed != self.reference.size() => {
+                self.check_size(Some(len))?;
+                Outcome::Whole { tagged: take.tagged }
+            }
             (None, _) => Outcome::Whole { tagged: take.tagged },
         };
         // What has no version tag, or is compressed, cannot be gone on with.
