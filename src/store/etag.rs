@@ -7,18 +7,18 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256 as Hasher};
 
-use crate::digest::{Algorithm, Digest, DigestError, Sha256};
+use crate::digest::{Algorithm, Digest, DigestError, FileHasher, Sha256};
 
 use super::durable::write_durable;
 use super::error::StoreError;
 use super::etag_partial::EtagPartial;
-use super::object::{Object, Store, hash_reader, modified_ns};
+use super::object::{Object, Store, modified_ns};
 
 /// Name of an object that an address and a version tag stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,17 +90,17 @@ impl Store {
             && (known.size, known.modified_ns) == (metadata.len(), modified_ns)
             && let Ok(digest) = Digest::parse(&known.md5)
         {
-            return Ok(Some(Object { path, digest, size: known.size, sha256: known.sha256 }));
+            return Ok(Some(Object { path, digest, size: known.size }));
         }
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
-        let hasher = hash_reader(Algorithm::Md5, file, |_| ()).map_err(StoreError::io("read", &path))?;
+        let hasher = hash_all(file).map_err(StoreError::io("read", &path))?;
         if known.is_some_and(|known| known.sha256 != hasher.sha256()) {
             self.note(&format!("{} was changed since it came; deleted", path.display()));
             fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
             return Ok(None);
         }
-        let object = Object { path, digest: hasher.digest(), size: hasher.len(), sha256: hasher.sha256() };
-        self.remember_etag(key, &object, modified_ns)?;
+        let object = Object { path, digest: hasher.digest(), size: hasher.len() };
+        self.remember_etag(key, (&object, hasher.sha256()), modified_ns)?;
         Ok(Some(object))
     }
 
@@ -155,12 +155,32 @@ impl Store {
         serde_json::from_slice(&fs::read(self.known_path(key)).ok()?).ok()
     }
 
-    pub(super) fn remember_etag(&self, key: &EtagKey, object: &Object, modified_ns: u128) -> Result<(), StoreError> {
+    pub(super) fn remember_etag(
+        &self,
+        key: &EtagKey,
+        (object, sha256): (&Object, Sha256),
+        modified_ns: u128,
+    ) -> Result<(), StoreError> {
+        // What is known already need not be computed when it is asked for.
+        self.remember(object, modified_ns, Some(sha256))?;
         let path = self.known_path(key);
-        let md5 = object.digest.to_string();
-        let record = Known { size: object.size, modified_ns, md5, sha256: object.sha256 };
+        let record = Known { size: object.size, modified_ns, md5: object.digest.to_string(), sha256 };
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
         write_durable(&path, &text).map_err(StoreError::io("write", &path))
+    }
+}
+
+/// MD5 and SHA-256 of all that is left.
+pub(super) fn hash_all(mut reader: impl Read) -> io::Result<FileHasher> {
+    let mut hasher = FileHasher::new(Algorithm::Md5);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(hasher),
+            Ok(read) => hasher.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -216,6 +236,7 @@ mod tests {
         write_durable(&store.etag_path(&key), b"hello").unwrap();
         assert_eq!(store.find_etag(&key, None).unwrap(), None);
         assert_eq!(store.find_etag(&key, Some(4)).unwrap(), None);
-        assert_eq!(store.find_etag(&key, Some(5)).unwrap().unwrap().sha256, Sha256::of(b"hello"));
+        let object = store.find_etag(&key, Some(5)).unwrap().unwrap();
+        assert_eq!(store.sha256(&object).unwrap(), Sha256::of(b"hello"));
     }
 }

@@ -13,8 +13,8 @@ use crate::digest::{Algorithm, FileHasher, Sha256};
 
 use super::durable::{sync_folder, write_durable};
 use super::error::StoreError;
-use super::etag::EtagKey;
-use super::object::{Object, Store, create_folder_of, hash_reader, modified_ns};
+use super::etag::{EtagKey, hash_all};
+use super::object::{Object, Store, create_folder_of, modified_ns};
 
 /// Bytes between two notes.
 const NOTE_EVERY: u64 = 32 << 20;
@@ -55,7 +55,7 @@ impl EtagPartial {
         let note: Option<Note> = fs::read(partial.note_path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
         if let Some(note) = note {
             let here = (&partial.file).take(note.size);
-            let hasher = hash_reader(Algorithm::Md5, here, |_| ()).map_err(StoreError::io("read", &partial.path))?;
+            let hasher = hash_all(here).map_err(StoreError::io("read", &partial.path))?;
             if hasher.len() == note.size && hasher.sha256() == note.sha256 {
                 (partial.hasher, partial.noted) = (hasher, note.size);
             }
@@ -109,8 +109,8 @@ impl EtagPartial {
         }
         let metadata = fs::metadata(&path).map_err(StoreError::io("read", &path))?;
         let (digest, sha256) = (self.hasher.digest(), self.hasher.sha256());
-        let object = Object { path, digest, size: self.len(), sha256 };
-        self.store.remember_etag(&self.key, &object, modified_ns(&metadata))?;
+        let object = Object { path, digest, size: self.len() };
+        self.store.remember_etag(&self.key, (&object, sha256), modified_ns(&metadata))?;
         self.forget_note()?;
         Ok(object)
     }
@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(partial.len(), 3);
         partial.append(b"lo").unwrap();
         let object = partial.commit().unwrap();
-        assert_eq!((fs::read(&object.path).unwrap().as_slice(), object.sha256), (&b"hello"[..], Sha256::of(b"hello")));
+        assert_eq!(fs::read(&object.path).unwrap(), b"hello");
+        assert_eq!(store.sha256(&object).unwrap(), Sha256::of(b"hello"));
         assert_eq!(store.replace_etag(&key).unwrap().len(), 0);
     }
 

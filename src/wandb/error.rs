@@ -157,7 +157,7 @@ pub enum WandbError {
         source: StoreError,
     },
     /// A reference whose target is gone, changed, or of a kind that cannot be fetched.
-    #[error("the reference `{path}` of {artifact} to {uri} cannot be fetched")]
+    #[error("the reference `{path}` of {artifact} to {uri} cannot be followed")]
     Reference {
         /// The artifact.
         artifact: String,
@@ -198,6 +198,14 @@ pub enum WandbError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// Something to upload that cannot be.
+    #[error("cannot upload {}: {reason}", path.display())]
+    Unfit {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// A file to upload was written to meanwhile.
     #[error("{} changed while it was uploaded", path.display())]

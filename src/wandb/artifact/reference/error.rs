@@ -48,6 +48,12 @@ pub enum ReferenceError {
         /// Whose bucket.
         cloud: &'static str,
     },
+    /// A target that no reference can be made to.
+    #[error("{reason}")]
+    Unusable {
+        /// Why.
+        reason: String,
+    },
     /// Artifacts that refer to each other in a circle.
     #[error("it comes back to itself after {steps} steps")]
     Circle {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::digest::{Algorithm, Digest};
@@ -65,7 +66,8 @@ fn take(store: &Store, reference: &Reference, path: &Path) -> Result<Fetched, Wa
         Reservation::Missing(partial) => partial,
     };
     partial.restart().map_err(failed)?;
-    pour(&mut file, |bytes| partial.append(bytes).map_err(failed)).map_err(|error| error.or(reference))?;
+    pour(&mut file, |bytes| partial.append(Bytes::copy_from_slice(bytes)).map_err(failed))
+        .map_err(|error| error.or(reference))?;
     match partial.commit() {
         Ok(object) => Ok(Fetched { object, origin: Origin::Network, proof: Proof::Digest }),
         Err(StoreError::Corrupt { expected, found, .. }) => Err(changed(expected.to_base64(), found.to_base64())),

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::digest::unhex;
 use crate::redact::SafeUrl;
 
 use super::error::ReferenceError;
@@ -108,11 +109,7 @@ fn file(rest: &str) -> Result<Target, ReferenceError> {
 fn artifact(rest: &str) -> Result<Target, ReferenceError> {
     let address = |reason| ReferenceError::Address { reason };
     let (hex, path) = rest.strip_prefix("//").and_then(|rest| rest.split_once('/')).ok_or(address("it has no path"))?;
-    let pairs = hex.as_bytes().chunks(2).map(|pair| {
-        let digit = |at: usize| pair.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        u8::try_from(digit(0)? * 16 + digit(1)?).ok()
-    });
-    let id = pairs.collect::<Option<Vec<u8>>>().filter(|id| !id.is_empty()).ok_or(address("its id is not hex"))?;
+    let id = unhex(hex).filter(|id| !id.is_empty()).ok_or(address("its id is not hex"))?;
     if path.is_empty() {
         return Err(address("it has no path"));
     }
