@@ -27,7 +27,7 @@ pub(super) enum End {
     /// At this file of one of the [`Ends::inside`] artifacts.
     File(Digest, u64),
     /// Outside of artifacts.
-    Outside(Reference, Target),
+    Outside(Box<Reference>, Target),
     /// At nothing.
     Nowhere(ReferenceError),
 }
@@ -68,7 +68,7 @@ pub(super) async fn follow(client: &Client, wanted: &[Wanted], open: Vec<Referen
         for walker in walkers {
             match Target::parse(&walker.now.uri).map_err(|source| walker.asked.refuse(source))? {
                 Target::Artifact { id, path } => inner.push((walker, id, path)),
-                target => ends.push((walker.asked, End::Outside(walker.now, target))),
+                target => ends.push((walker.asked, End::Outside(Box::new(walker.now), target))),
             }
         }
         let unknown: BTreeSet<&String> =

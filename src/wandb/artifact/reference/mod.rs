@@ -129,7 +129,7 @@ impl References {
                     let next = all.jobs.len();
                     let job = *jobs.entry((reference.uri.clone(), reference.entry.digest.clone())).or_insert(next);
                     if job == next {
-                        all.jobs.push((reference, target));
+                        all.jobs.push((*reference, target));
                     }
                     End::Job(job)
                 }
