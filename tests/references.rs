@@ -18,7 +18,9 @@ use std::path::Path;
 use support::{Fault, Misbehaving, client, noise, options, store, wanted};
 use wandb_pca::digest::{Algorithm, Digest};
 use wandb_pca::store::Store;
-use wandb_pca::wandb::{Client, DownloadOptions, DownloadedArtifact, Origin, Proof, ReferenceError, WandbError};
+use wandb_pca::wandb::{
+    Client, DownloadOptions, DownloadedArtifact, Origin, Proof, ReferenceError, WandbError, present,
+};
 
 const LEN: usize = 300_000;
 
@@ -324,6 +326,34 @@ async fn a_reference_to_an_artifact_that_is_gone_may_be_left_out() {
     assert!(get(&client, &store).await.unwrap_err().is_not_found());
     let got = get_what_is_there(&client, &store).await.unwrap();
     assert_eq!(got.missing.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["x.bin", "y.bin"]);
+}
+
+#[tokio::test]
+async fn the_store_alone_serves_what_it_has_with_its_proof() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.bin");
+    std::fs::write(&path, b"hello").unwrap();
+    let setting = setting().await;
+    let digest = Digest::of(Algorithm::Md5, b"hello").to_base64();
+    let open = format!("{}/object/data/x.bin", setting.stranger.base);
+    setting.server.refer("model", "local.bin", &file_uri(&path), (&digest, 5));
+    setting.server.refer("model", "open.bin", &open, (&open, LEN));
+    setting.server.add("base", &[("a.bin", b"other")]);
+    let other = Digest::of(Algorithm::Md5, b"other").to_base64();
+    setting.server.refer("model", "other.bin", &Misbehaving::uri_of("base", "a.bin"), (&other, 0));
+    let all = wanted(&client(&setting.server.base), "model").await;
+    assert_eq!(present(&setting.store, &all).unwrap().1.len(), 4);
+    let online = setting.get().await.unwrap();
+    let (here, absent) = present(&setting.store, &all).unwrap();
+    assert_eq!(absent, Vec::<String>::new());
+    let brief = |got: &DownloadedArtifact| {
+        got.files.iter().map(|file| (file.path.clone(), file.object.clone(), file.proof)).collect::<Vec<_>>()
+    };
+    assert_eq!(brief(&here), brief(&online));
+    assert_eq!(
+        here.files.iter().map(|file| file.proof.name()).collect::<Vec<_>>(),
+        ["etag", "digest", "none", "digest"]
+    );
 }
 
 #[tokio::test]

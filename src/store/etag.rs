@@ -126,7 +126,7 @@ impl Store {
     /// [`StoreError`] when the file system refuses.
     pub fn replace_etag(&self, key: &EtagKey) -> Result<Box<EtagPartial>, StoreError> {
         let name = format!("etag-{}", key.to_hex());
-        let lock = self.lock(&name)?;
+        let lock = self.lock_at(&self.own("locks").join(&name))?;
         EtagPartial::open(self.clone(), *key, self.own("partial").join(name), lock).map(Box::new)
     }
 

@@ -1,11 +1,11 @@
 //! `artifact get`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use serde_json::json;
-use wandb_pca::app;
-use wandb_pca::wandb::Proof;
+use wandb_pca::app::artifact::GotFile;
+use wandb_pca::app::{self, LockMode};
+use wandb_pca::wandb::{DownloadOptions, LinkMode, Placed, Proof};
 
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -24,35 +24,54 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
         (None, true) => app::artifact::Destination::Store,
         (None, false) => app::artifact::Destination::Default,
     };
-    let got = app::artifact::get(&context.session, &names, &destination).await?;
+    let mut options = app::artifact::GetOptions::new(destination);
+    options.link = match args.link {
+        args::Link::Auto => LinkMode::Auto,
+        args::Link::Reflink => LinkMode::Reflink,
+        args::Link::Hardlink => LinkMode::Hardlink,
+        args::Link::Copy => LinkMode::Copy,
+    };
+    options.download = DownloadOptions::default().with_missing_references_allowed(args.allow_missing_references);
+    options.lock = match (&args.lock, args.locking.mode()) {
+        (Some(path), mode) => Some((path.clone(), mode)),
+        (None, LockMode::Keep) => None,
+        (None, _) => return Err(UsageError("--locked and --update need --lock FILE".to_owned()).into()),
+    };
+    let got = app::artifact::get(&context.session, &names, &options).await?;
     let mut text = String::new();
     let mut list = Vec::new();
     for got in &got {
-        let fetched: u64 = got.files.iter().filter(|file| file.3).map(|file| file.2).sum();
-        for (_, place, ..) in &got.files {
-            writeln!(text, "{}", printable(&place.display().to_string()))?;
+        let fetched: u64 = got.files.iter().filter(|file| file.downloaded).map(|file| file.size).sum();
+        let verified: u64 = got.files.iter().filter(|file| file.proof.is_verified()).map(|file| file.size).sum();
+        for file in &got.files {
+            writeln!(text, "{}", printable(&file.place.display().to_string()))?;
         }
         let (files, name) = (got.files.len(), got.artifact.name());
-        let unverified = |path: &str| got.unverified.iter().find(|(found, _)| found == path).map(|(_, proof)| *proof);
-        let verified: u64 = got.files.iter().filter(|file| unverified(&file.0).is_none()).map(|file| file.2).sum();
         writeln!(
             text,
             "  {name}: {files} files, {} verified, {} downloaded",
             bytes_text(verified),
             bytes_text(fetched)
         )?;
-        for (path, proof) in &got.unverified {
-            writeln!(text, "  {}: {}", printable(path), proof_text(*proof))?;
+        for file in got.files.iter().filter(|file| !file.proof.is_verified()) {
+            writeln!(text, "  {}: {}", printable(&file.path), proof_text(file.proof))?;
         }
-        let file = |(path, place, size, downloaded): &(String, PathBuf, u64, bool)| {
-            let proof = unverified(path).unwrap_or(Proof::Digest);
+        for (path, reason) in &got.missing {
+            writeln!(text, "  {}: left out, {}", printable(path), printable(reason))?;
+        }
+        let shared = got.files.iter().filter(|file| file.placed == Some(Placed::Hardlinked)).count();
+        if shared > 0 {
+            writeln!(text, "  {shared} are hard links to the store: whoever writes to one alters the store's object")?;
+        }
+        let file = |file: &GotFile| {
             json!({
-                "path": path,
-                "place": place,
-                "size": size,
-                "downloaded": downloaded,
-                "verified": proof.is_verified(),
-                "proof": proof.name(),
+                "path": file.path,
+                "place": file.place,
+                "size": file.size,
+                "downloaded": file.downloaded,
+                "placed": file.placed.map(Placed::name),
+                "verified": file.proof.is_verified(),
+                "proof": file.proof.name(),
             })
         };
         list.push(json!({
@@ -60,7 +79,8 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
             "version": got.artifact.version,
             "digest": got.artifact.digest,
             "folder": got.folder,
-            "verified": got.unverified.is_empty(),
+            "verified": got.files.iter().all(|file| file.proof.is_verified()),
+            "missing": got.missing.iter().map(|(path, reason)| json!({"path": path, "reason": reason})).collect::<Vec<_>>(),
             "files": got.files.iter().map(file).collect::<Vec<_>>(),
         }));
     }

@@ -166,8 +166,9 @@ impl Getter<'_> {
         let headers = response.headers();
         let tagged = match tag(headers) {
             Some(found) if found == self.reference.entry.digest => true,
-            Some(_) if self.reference.is_unproven() => false,
-            None if self.reference.is_unproven() || response.url().as_str() == self.reference.entry.digest => false,
+            // Made without a checksum, whatever tag there is now.
+            _ if self.reference.entry.digest == self.reference.uri => false,
+            None if response.url().as_str() == self.reference.entry.digest => false,
             _ => return Ok(Judged::Otherwise),
         };
         let gzip = match text(headers, header::CONTENT_ENCODING) {

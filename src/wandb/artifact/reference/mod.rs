@@ -21,8 +21,8 @@ use std::collections::HashMap;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::digest::Digest;
-use crate::store::{EtagKey, Object, Store};
+use crate::digest::{Algorithm, Digest};
+use crate::store::{EtagKey, Object, Store, StoreError};
 
 use super::super::Client;
 use super::super::error::WandbError;
@@ -67,10 +67,14 @@ impl Reference {
         Some(self.entry.size).filter(|size| *size > 0)
     }
 
-    /// Made without a checksum: the digest is the address, which says nothing about the bytes.
     fn is_unproven(&self) -> bool {
-        self.entry.digest == self.uri
+        is_unproven(&self.uri, &self.entry)
     }
+}
+
+/// Made without a checksum, or of what has no version tag: the digest is an address, which says nothing about the bytes.
+fn is_unproven(uri: &str, entry: &Entry) -> bool {
+    entry.digest == uri || entry.digest.contains("://")
 }
 
 /// A reference's bytes.
@@ -189,6 +193,25 @@ impl References {
             error => Err(error),
         }
     }
+}
+
+/// What the store alone has of a reference. One through an artifact that leads outside is not found by its own address.
+pub(super) fn in_store(store: &Store, uri: &str, entry: &Entry) -> Result<Option<Fetched>, StoreError> {
+    let sized = Some(entry.size).filter(|size| *size > 0);
+    let of = |object: Object, proof| Fetched { object, origin: Origin::Store, proof };
+    if let Ok(Target::File(_) | Target::Artifact { .. }) = Target::parse(uri) {
+        for algorithm in [Algorithm::Md5, Algorithm::Xxh128] {
+            let Ok(digest) = Digest::from_base64(algorithm, &entry.digest) else { continue };
+            let found = store.find_unsized(&digest)?;
+            if let Some(object) = found.filter(|object| sized.is_none_or(|size| size == object.size)) {
+                return Ok(Some(of(object, Proof::Digest)));
+            }
+        }
+    }
+    let key = EtagKey::of(uri, &entry.digest);
+    let local = matches!(Target::parse(uri), Ok(Target::File(_)));
+    let proof = if local || is_unproven(uri, entry) { Proof::Unproven(key) } else { Proof::Etag(key) };
+    Ok(store.find_etag(&key, sized)?.map(|object| of(object, proof)))
 }
 
 /// The references among the wanted entries.
