@@ -9,6 +9,7 @@ mod blocking;
 pub mod demo;
 #[cfg(feature = "server")]
 mod demo_model;
+mod diff;
 mod error;
 mod fit;
 mod fit_folder;
@@ -24,6 +25,7 @@ mod sample;
 mod session;
 pub mod study;
 
+pub use diff::{DiffOptions, Difference, diff};
 pub use error::{AppError, FailureKind};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};
