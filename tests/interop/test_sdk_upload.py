@@ -80,7 +80,7 @@ def test_sdk_reads_what_we_upload(name, project, server, api, tmp_path):
     run = found.logged_by()
     assert run.job_type == "cli_put" and run.state == "finished" and run.path == put["run"].split("/")
     linked = api.artifact(f"{server.entity}/{project}-shelf/shelf:chosen")
-    assert linked.is_link and linked.source_qualified_name == found.qualified_name
+    assert linked.is_link and linked.source_qualified_name == name("model:v0")
 
 
 def test_sdk_and_we_make_the_same_version(name, project, tmp_path):
@@ -196,7 +196,7 @@ def test_references_are_those_of_the_sdk(name, project, server, api, web, tmp_pa
 
 def test_references_without_checksums(name, project, api, tmp_path):
     local = write(tmp_path / "local", {"a": b"1"})
-    uris = {"key": "s3://bucket/some/key", "blob": "gs://bucket/blob", "x.bin": "https://example.org/x.bin", "a": f"file://{local}/a"}
+    uris = {"x.bin": "https://example.org/x.bin", "a": f"file://{local}/a", "deep/tape": "tape://archive/7"}
     theirs = wandb.Artifact("theirs", "dataset")
     for path, uri in uris.items():
         theirs.add_reference(uri, name=path, checksum=False)
