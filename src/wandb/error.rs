@@ -34,7 +34,13 @@ pub enum WandbError {
         /// What was looked for, with its full name.
         what: String,
     },
-    /// The version exists but was never committed, or was deleted.
+    /// The version was there and was deleted.
+    #[error("artifact {artifact} was deleted")]
+    Deleted {
+        /// Its name.
+        artifact: String,
+    },
+    /// The version exists but is not committed yet.
     #[error("artifact {artifact} is {state}, not committed")]
     NotCommitted {
         /// Its name.
@@ -262,7 +268,7 @@ impl WandbError {
     /// Nothing there: exit code 3.
     pub fn is_not_found(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::NotCommitted { .. } => true,
+            Self::NotFound { .. } | Self::NotCommitted { .. } | Self::Deleted { .. } => true,
             Self::Reference { source, .. } => source.is_missing(),
             _ => false,
         }
