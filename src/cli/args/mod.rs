@@ -263,6 +263,9 @@ pub(crate) struct Inspect {
     /// Nested dictionary that holds the weights, where there are several
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Compare with this checkpoint, tensor by tensor: what changed from INPUT to OTHER
+    #[arg(long, value_name = "OTHER")]
+    pub(crate) diff: Option<String>,
     /// Leave out the norms, which read every byte
     #[arg(long)]
     pub(crate) no_norms: bool,
