@@ -162,14 +162,14 @@ pub(super) fn all<T>(results: impl IntoIterator<Item = Result<T, AppError>>) -> 
 pub(super) async fn obtain(
     session: &Session,
     wanted: Vec<Result<Wanted, AppError>>,
+    options: &DownloadOptions,
 ) -> Result<Vec<DownloadedArtifact>, AppError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     if let Some(client) = &session.client {
         let wanted = all(wanted)?;
-        let options = DownloadOptions::default();
-        return client.download(&session.store, &wanted, &options).await.map_err(AppError::wandb("download"));
+        return client.download(&session.store, &wanted, options).await.map_err(AppError::wandb("download"));
     }
     let store = session.store.clone();
     let look = move |wanted: Result<Wanted, AppError>| {
