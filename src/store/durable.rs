@@ -130,7 +130,7 @@ pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
             let ended = |thread: thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread that syncs files ended early")))
             };
-            threads.into_iter().map(ended).collect::<io::Result<()>>()
+            threads.into_iter().try_for_each(ended)
         })?;
         for file in written {
             file.temp.persist(&file.target).map_err(|error| error.error)?;
