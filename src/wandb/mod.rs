@@ -26,6 +26,7 @@ pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
+pub use offline::{SyncOptions, Synced, is_synced, runs_to_sync};
 pub use options::ClientOptions;
 pub use run::{Run, RunOptions};
 

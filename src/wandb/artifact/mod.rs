@@ -12,6 +12,7 @@ pub mod name;
 mod receive;
 pub(super) mod send;
 mod source;
+pub(super) mod spooled;
 pub(super) mod upload;
 mod urls;
 

@@ -17,7 +17,7 @@ use super::super::error::WandbError;
 use super::super::retry::{Budget, Traffic};
 use super::super::transport::{Errand, Put, Trouble, upload_headers};
 use super::draft::Source;
-use super::source::{Hashed, file_error, read_range};
+use super::source::{Hashed, file_error, hash, read_range};
 
 /// Where to send bytes.
 #[derive(Debug, Clone, Copy)]
@@ -58,15 +58,21 @@ impl Client {
         task.advance(length);
         Ok(answer)
     }
+}
 
-    /// Sends bytes; for small files outside artifacts.
-    pub(in super::super) async fn send_bytes(
+impl Client {
+    /// Sends a whole source; for files of a run.
+    pub(in super::super) async fn send_source(
         &self,
         budget: &Budget,
         slot: Slot<'_>,
-        bytes: Bytes,
+        source: Source,
     ) -> Result<(), WandbError> {
-        let file = Hashed::of_bytes(bytes);
+        let progress = self.transport().progress.clone();
+        let label = slot.what.to_owned();
+        let begin = move |total| progress.begin(crate::progress::Stage::Verify, &label, Some(total));
+        let hash = move || hash(&source, u64::MAX, begin);
+        let file = super::download::blocking(slot.what, hash).await??;
         let task = self.transport().progress.begin(crate::progress::Stage::Upload, slot.what, Some(file.size));
         self.send_slice(budget, slot, (&file, 0..file.size), &task).await.map(|_| ())
     }

@@ -102,6 +102,8 @@ mod tests {
             of::<UseArtifact<'_>>(),
             of::<UpsertBucket>(),
             of::<CreateRunFiles<'_>>(),
+            of::<NotifyAlert<'_>>(),
+            of::<HistoryPage<'_>>(),
             of::<ArtifactTypes<'_>>(),
             of::<Collections<'_>>(),
             of::<Versions<'_>>(),
