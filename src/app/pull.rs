@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::try_join_all;
+use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::wandb::{Artifact, Client, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
+use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
@@ -40,16 +42,17 @@ pub struct Pulled {
 pub async fn pull(session: &Session, inputs: &[Seeded], file: Option<&str>) -> Result<Vec<Pulled>, AppError> {
     let resolved = try_join_all(inputs.iter().map(|seeded| resolve(session, &seeded.input, file))).await?;
     let wanted: Vec<Wanted> = resolved.iter().flatten().map(|choice| choice.wanted.clone()).collect();
-    let mut downloads = match &session.client {
+    let downloads = match &session.client {
         Some(client) if !wanted.is_empty() => download(client, session, &wanted).await?,
         _ => Vec::new(),
-    }
-    .into_iter();
+    };
+    know_sha256(session, &downloads).await?;
+    let mut downloads = downloads.into_iter();
     let mut pulled = Vec::with_capacity(inputs.len());
     for (seeded, choice) in inputs.iter().zip(resolved) {
         pulled.push(match (&seeded.input, choice) {
             (Input::File(path), _) => local(seeded, path)?,
-            (Input::Artifact(_), Some(choice)) => fetched(seeded, &choice, downloads.next())?,
+            (Input::Artifact(_), Some(choice)) => fetched(session, (seeded, &choice), downloads.next())?,
             (Input::Artifact(name), None) => return Err(AppError::Offline { what: name.to_string() }),
         });
     }
@@ -119,12 +122,26 @@ async fn download(client: &Client, session: &Session, wanted: &[Wanted]) -> Resu
     client.download(&session.store, wanted, &options).await.map_err(AppError::wandb("download the inputs"))
 }
 
-fn fetched(seeded: &Seeded, choice: &Choice, download: Option<DownloadedArtifact>) -> Result<Pulled, AppError> {
+/// Brings the SHA-256 of all files into the store's memory, on all cores.
+pub(super) async fn know_sha256(session: &Session, downloads: &[DownloadedArtifact]) -> Result<(), AppError> {
+    let objects: Vec<_> =
+        downloads.iter().flat_map(|artifact| &artifact.files).map(|file| file.object.clone()).collect();
+    let store = session.store.clone();
+    let work = move || objects.par_iter().try_for_each(|object| store.sha256(object).map(drop)).map_err(AppError::from);
+    run_blocking("hashing the inputs", work).await
+}
+
+fn fetched(
+    session: &Session,
+    (seeded, choice): (&Seeded, &Choice),
+    download: Option<DownloadedArtifact>,
+) -> Result<Pulled, AppError> {
     let download = download.ok_or(AppError::Worker { what: "the download" })?;
     let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
     let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
     let artifact = download.artifact;
-    let (digest, sha256, size) = (file.object.digest.to_string(), file.object.sha256, file.object.size);
+    let (digest, size) = (file.object.digest.to_string(), file.object.size);
+    let sha256 = session.store.sha256(&file.object)?;
     let record = InputRecord {
         input: seeded.input.to_string(),
         seed: seeded.seed,

@@ -5,9 +5,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Algorithm, Digest, FileHasher, Sha256};
+use crate::digest::{Digest, Md5Pool, PooledHasher, Sha256, Sha256Hasher};
 use crate::progress::{Progress, Stage};
 
 use super::durable::write_durable;
@@ -23,8 +24,6 @@ pub struct Object {
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,
-    /// Its SHA-256.
-    pub sha256: Sha256,
 }
 
 /// What [`Store::reserve`] found.
@@ -41,6 +40,8 @@ pub enum Reservation {
 pub struct Store {
     root: PathBuf,
     progress: Progress,
+    /// Hashes all objects that arrive or are checked at the same time.
+    pub(super) hashing: Md5Pool,
 }
 
 /// What we remember of an object that we hashed.
@@ -48,13 +49,15 @@ pub struct Store {
 struct Verified {
     size: u64,
     modified_ns: u128,
-    sha256: Sha256,
+    /// Only what somebody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<Sha256>,
 }
 
 impl Store {
     /// The store in `root`, which is the `artifacts` folder of the W&B cache. Nothing is created until needed.
     pub fn new(root: impl Into<PathBuf>, progress: Progress) -> Self {
-        Self { root: root.into(), progress }
+        Self { root: root.into(), progress, hashing: Md5Pool::default() }
     }
 
     /// The folder of the store.
@@ -91,20 +94,47 @@ impl Store {
             && known.size == size
             && known.modified_ns == modified_ns
         {
-            return Ok(Some(Object { path, digest: *digest, size, sha256: known.sha256 }));
+            return Ok(Some(Object { path, digest: *digest, size }));
         }
         let task = self.progress.begin(Stage::Verify, &digest.to_hex(), Some(size));
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
-        let hasher =
-            hash_reader(digest.algorithm(), file, |n| task.advance(n)).map_err(StoreError::io("read", &path))?;
+        let mut hasher = PooledHasher::new(&self.hashing, digest.algorithm());
+        hash_reader(&mut hasher, file, |n| task.advance(n)).map_err(StoreError::io("read", &path))?;
         if hasher.digest() != *digest {
             self.progress.note(&format!("{} does not hash to its name; deleted", path.display()));
             fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
             return Ok(None);
         }
-        let object = Object { path, digest: *digest, size, sha256: hasher.sha256() };
-        self.remember(&object, modified_ns)?;
+        let object = Object { path, digest: *digest, size };
+        self.remember(&object, modified_ns, None)?;
         Ok(Some(object))
+    }
+
+    /// The SHA-256 of an object: computed when first asked for, since it costs as much as a download from nearby, and
+    /// remembered.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the object cannot be read.
+    pub fn sha256(&self, object: &Object) -> Result<Sha256, StoreError> {
+        let failed = || StoreError::io("read", &object.path);
+        let mut file = File::open(&object.path).map_err(failed())?;
+        let modified_ns = modified_ns(&file.metadata().map_err(failed())?);
+        if let Some(known) = self.recall(&object.digest)
+            && (known.size, known.modified_ns) == (object.size, modified_ns)
+            && let Some(sha256) = known.sha256
+        {
+            return Ok(sha256);
+        }
+        let task = self.progress.begin(Stage::Verify, &object.digest.to_hex(), Some(object.size));
+        let mut hasher = Sha256Hasher::default();
+        read_pieces(&mut file, |piece| {
+            task.advance(piece.len() as u64);
+            hasher.update(&piece);
+        })
+        .map_err(failed())?;
+        let sha256 = hasher.finish();
+        self.remember(object, modified_ns, Some(sha256))?;
+        Ok(sha256)
     }
 
     /// The object, or the exclusive right to fill it. Waits while another process is filling it.
@@ -151,29 +181,36 @@ impl Store {
         serde_json::from_slice(&fs::read(self.verified_path(digest)).ok()?).ok()
     }
 
-    pub(super) fn remember(&self, object: &Object, modified_ns: u128) -> Result<(), StoreError> {
+    pub(super) fn remember(
+        &self,
+        object: &Object,
+        modified_ns: u128,
+        sha256: Option<Sha256>,
+    ) -> Result<(), StoreError> {
         let path = self.verified_path(&object.digest);
-        let record = Verified { size: object.size, modified_ns, sha256: object.sha256 };
+        let record = Verified { size: object.size, modified_ns, sha256 };
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
         write_durable(&path, &text).map_err(StoreError::io("write", &path))
     }
 }
 
 /// Hashes everything that `reader` holds, telling `advanced` how far it got.
-pub(super) fn hash_reader(
-    algorithm: Algorithm,
-    mut reader: impl Read,
-    advanced: impl Fn(u64),
-) -> io::Result<FileHasher> {
-    let mut hasher = FileHasher::new(algorithm);
-    let mut buffer = vec![0; 256 * 1024];
+pub(super) fn hash_reader(hasher: &mut PooledHasher, reader: impl Read, advanced: impl Fn(u64)) -> io::Result<()> {
+    read_pieces(reader, |piece| {
+        advanced(piece.len() as u64);
+        hasher.update(piece);
+    })
+}
+
+/// Reads to the end, in pieces that are large enough to be hashed side by side.
+fn read_pieces(mut reader: impl Read, mut each: impl FnMut(Bytes)) -> io::Result<()> {
+    const PIECE: usize = 256 << 10;
+    let mut buffer = BytesMut::new();
     loop {
+        buffer.resize(PIECE, 0);
         match reader.read(&mut buffer) {
-            Ok(0) => return Ok(hasher),
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                advanced(n as u64);
-            }
+            Ok(0) => return Ok(()),
+            Ok(read) => each(buffer.split_to(read).freeze()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -194,6 +231,7 @@ pub(super) fn create_folder_of(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Algorithm;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -205,7 +243,7 @@ mod tests {
         let digest = Digest::of(Algorithm::Md5, data);
         match store.reserve(&digest, data.len() as u64).unwrap() {
             Reservation::Missing(mut partial) => {
-                partial.append(data).unwrap();
+                partial.append(Bytes::copy_from_slice(data)).unwrap();
                 partial.commit().unwrap()
             }
             Reservation::Present(object) => object,
@@ -217,7 +255,7 @@ mod tests {
         let (_folder, store) = store();
         let object = fill(&store, b"hello");
         assert!(object.path.ends_with("obj/md5/5d/41402abc4b2a76b9719d911017c592"));
-        assert_eq!(object.sha256, Sha256::of(b"hello"));
+        assert_eq!(store.sha256(&object).unwrap(), Sha256::of(b"hello"));
         assert_eq!(store.find(&object.digest, 5).unwrap(), Some(object.clone()));
         assert_eq!(store.find(&object.digest, 6).unwrap(), None);
         assert!(matches!(store.reserve(&object.digest, 5).unwrap(), Reservation::Present(_)));
@@ -228,7 +266,7 @@ mod tests {
         let (_folder, store) = store();
         let digest = Digest::of(Algorithm::Md5, b"hello");
         let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not here yet") };
-        partial.append(b"jello").unwrap();
+        partial.append(Bytes::from_static(b"jello")).unwrap();
         assert!(matches!(partial.commit(), Err(StoreError::Corrupt { found_size: 5, .. })));
         assert!(!store.object_path(&digest).exists());
         let Reservation::Missing(partial) = store.reserve(&digest, 5).unwrap() else { panic!("still missing") };
@@ -240,11 +278,11 @@ mod tests {
         let (_folder, store) = store();
         let digest = Digest::of(Algorithm::Md5, b"hello");
         let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not here yet") };
-        partial.append(b"hel").unwrap();
+        partial.append(Bytes::from_static(b"hel")).unwrap();
         drop(partial);
         let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not whole yet") };
         assert_eq!(partial.len(), 3);
-        partial.append(b"lo").unwrap();
+        partial.append(Bytes::from_static(b"lo")).unwrap();
         partial.commit().unwrap();
     }
 
@@ -257,7 +295,9 @@ mod tests {
         assert_eq!(store.find(&digest, 5).unwrap(), None);
         assert!(!path.exists());
         write_durable(&path, b"hello").unwrap();
-        assert_eq!(store.find(&digest, 5).unwrap().unwrap().sha256, Sha256::of(b"hello"));
+        let object = store.find(&digest, 5).unwrap().unwrap();
+        assert_eq!(store.sha256(&object).unwrap(), Sha256::of(b"hello"));
+        assert_eq!(store.recall(&digest).unwrap().sha256, Some(Sha256::of(b"hello")));
     }
 
     #[test]

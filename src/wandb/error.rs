@@ -196,6 +196,14 @@ pub enum WandbError {
         #[source]
         source: std::io::Error,
     },
+    /// Something to upload that cannot be.
+    #[error("cannot upload {}: {reason}", path.display())]
+    Unfit {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A file to upload was written to meanwhile.
     #[error("{} changed while it was uploaded", path.display())]
     Changed {

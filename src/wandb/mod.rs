@@ -19,17 +19,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use artifact::download::{DownloadOptions, DownloadedArtifact, DownloadedFile, Origin, Wanted};
-pub use artifact::draft::{ArtifactDraft, Source};
+pub use artifact::draft::{ArtifactDraft, Checksum, Source, Ttl};
 pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
+pub use artifact::link::LinkTarget;
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
+pub use artifact::prepare::PreparedArtifact;
+pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, runs_to_sync};
 pub use options::ClientOptions;
 pub use run::{Run, RunOptions};
 
+use crate::digest::Algorithm;
+
+use artifact::source::Hashing;
 use graphql::execute;
 use retry::{Budget, Pace, system_seed};
 use transport::Transport;
@@ -44,6 +50,7 @@ struct Inner {
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
+    part_size: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
 }
@@ -80,6 +87,7 @@ impl Client {
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
+            part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
         })))
     }
@@ -118,8 +126,8 @@ impl Client {
         self.0.concurrency
     }
 
-    fn multipart_threshold(&self) -> u64 {
-        self.0.multipart_threshold
+    fn hashing(&self, algorithm: Algorithm) -> Hashing {
+        Hashing { threshold: self.0.multipart_threshold, part: self.0.part_size, algorithm }
     }
 }
 

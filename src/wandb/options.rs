@@ -27,6 +27,9 @@ pub struct ClientOptions {
     pub concurrency: usize,
     /// Files at least this large are sent in parts. Default 2 GiB, the official client's limit.
     pub multipart_threshold: u64,
+    /// Bytes of such a part, where that makes no more than 10,000 of them. Default 100 MiB, as the official client has it;
+    /// object stores refuse parts of less than 5 MiB.
+    pub part_size: u64,
     /// Headers added to every request but not carried to another host by a redirect.
     pub extra_headers: Vec<(String, String)>,
     /// Who we say we are.
@@ -54,6 +57,7 @@ impl ClientOptions {
             total_timeout: None,
             concurrency: 8,
             multipart_threshold: 2 << 30,
+            part_size: 100 << 20,
             extra_headers: Vec::new(),
             user_agent: concat!("wandb-pca/", env!("CARGO_PKG_VERSION")).to_owned(),
             http_proxy: None,
@@ -110,6 +114,13 @@ impl ClientOptions {
     #[must_use]
     pub fn with_multipart_threshold(mut self, bytes: u64) -> Self {
         self.multipart_threshold = bytes;
+        self
+    }
+
+    /// Sets how large a part is.
+    #[must_use]
+    pub fn with_part_size(mut self, bytes: u64) -> Self {
+        self.part_size = bytes.max(1);
         self
     }
 

@@ -138,6 +138,7 @@ impl Pinned {
             return local(&seeded, &self.file).map(Some);
         };
         let Some(object) = self.in_store(session)? else { return Ok(None) };
+        let sha256 = session.store.sha256(&object)?;
         let locked = LockedArtifact {
             reference: reference.to_owned(),
             resolved: self.found.version.clone(),
@@ -146,7 +147,7 @@ impl Pinned {
                 path: self.file.display().to_string(),
                 digest: self.found.digest.clone(),
                 size: self.found.bytes,
-                sha256: object.sha256,
+                sha256,
             }],
         };
         let record = InputRecord {
@@ -157,7 +158,7 @@ impl Pinned {
             file: self.file.clone(),
             size: self.found.bytes,
             digest: Some(self.found.digest.clone()),
-            sha256: Some(object.sha256),
+            sha256: Some(sha256),
             verified: true,
         };
         Ok(Some(Pulled { record, path: object.path, artifact: None, downloaded: false, locked: Some(locked) }))

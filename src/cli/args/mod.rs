@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use artifact::{Artifact, Get, Info, Ls, Put};
+pub(crate) use artifact::{Artifact, Digest, Get, Info, Ls, Put};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]

@@ -173,7 +173,7 @@ mod tests {
         match store.reserve(&digest, data.len() as u64).unwrap() {
             Reservation::Present(object) => object,
             Reservation::Missing(mut partial) => {
-                partial.append(data).unwrap();
+                partial.append(bytes::Bytes::copy_from_slice(data)).unwrap();
                 partial.commit().unwrap()
             }
         }

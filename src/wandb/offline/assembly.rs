@@ -53,8 +53,8 @@ impl Stream {
 pub(crate) enum Errand {
     /// Upload these run files.
     Files(Vec<FilesItem>),
-    /// Log an artifact.
-    Artifact(Box<ArtifactRecord>),
+    /// Log an artifact, at this step of the run.
+    Artifact(Box<ArtifactRecord>, Option<u64>),
     /// Make an artifact an input.
     Use(UseArtifactRecord),
     /// Tell somebody.
@@ -104,7 +104,7 @@ impl Assembly {
             }
             Content::Environment(environment) => self.take_environment(*environment),
             Content::Files(files) => return errand(Errand::Files(files.files)),
-            Content::Artifact(artifact) => return errand(Errand::Artifact(artifact)),
+            Content::Artifact(artifact) => return errand(Errand::Artifact(artifact, self.next_step())),
             Content::UseArtifact(artifact) => return errand(Errand::Use(artifact)),
             Content::Alert(alert) => return errand(Errand::Alert(alert)),
             Content::Exit(exit) => {
@@ -240,6 +240,11 @@ impl Assembly {
         Some(Step::Line(Stream::History, line.text()))
     }
 
+    /// The step after the last row's.
+    fn next_step(&self) -> Option<u64> {
+        self.step.as_ref()?.parse::<u64>().ok()?.checked_add(1)
+    }
+
     /// The environment comes in pieces, which protobuf merges.
     fn take_environment(&mut self, piece: EnvironmentRecord) {
         use prost::Message as _;
@@ -363,7 +368,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert!(matches!(errands[0], Errand::Artifact(table) if table.kind == "run_table"));
+        assert!(matches!(errands[0], Errand::Artifact(table, Some(3)) if table.kind == "run_table"));
         assert!(matches!(errands[1], Errand::Files(files) if files.len() == 1));
         assert!(matches!(errands[3], Errand::Alert(_)));
         assert!(

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::super::Client;
+use super::super::artifact::draft::Source;
 use super::super::artifact::manifest::check_path;
 use super::super::artifact::name::ArtifactName;
+use super::super::artifact::prepare::PreparedArtifact;
 use super::super::artifact::send::Slot;
-use super::super::artifact::upload::Author;
-use super::super::artifact::{Artifact, draft::Source};
+use super::super::artifact::upload::{Author, LoggedArtifact};
 use super::super::error::WandbError;
 use super::super::graphql::execute;
 use super::super::operations::{CreateRunFiles, NotifyAlert, NotifyAlertInput, UseArtifact, UseArtifactInput};
@@ -34,25 +35,29 @@ pub(crate) struct Context {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// The version that was logged.
-    pub(crate) artifact: Option<Artifact>,
+    pub(crate) artifact: Option<LoggedArtifact>,
     /// Files of the run that were uploaded.
     pub(crate) uploaded: Vec<String>,
 }
 
 impl Context {
-    /// Runs an errand.
-    pub(crate) async fn perform(self, errand: Errand) -> Result<Outcome, WandbError> {
+    /// Runs an errand; an artifact that is not prepared is prepared from its record.
+    pub(crate) async fn perform(
+        self,
+        errand: Errand,
+        prepared: Option<PreparedArtifact>,
+    ) -> Result<Outcome, WandbError> {
         match errand {
             Errand::Files(items) => {
                 let uploaded = self.upload(self.present(&items)?).await?;
                 Ok(Outcome { uploaded, artifact: None })
             }
-            Errand::Artifact(record) => {
-                let artifact = self.log_artifact(&record).await?;
+            Errand::Artifact(record, step) => {
+                let logged = self.log_artifact(&record, step, prepared).await?;
                 if record.use_after_commit {
-                    self.make_input(&artifact.id, &record.name).await?;
+                    self.make_input(&logged.artifact.id, &record.name).await?;
                 }
-                Ok(Outcome { artifact: Some(artifact), uploaded: Vec::new() })
+                Ok(Outcome { artifact: Some(logged), uploaded: Vec::new() })
             }
             Errand::Use(record) => self.use_artifact(&record).await.map(|()| Outcome::default()),
             Errand::Alert(record) => self.alert(&record).await.map(|()| Outcome::default()),
@@ -112,12 +117,20 @@ impl Context {
         Ok(present)
     }
 
-    async fn log_artifact(&self, record: &ArtifactRecord) -> Result<Artifact, WandbError> {
-        let draft = super::super::artifact::spooled::draft(record, &self.folder)?;
+    async fn log_artifact(
+        &self,
+        record: &ArtifactRecord,
+        step: Option<u64>,
+        prepared: Option<PreparedArtifact>,
+    ) -> Result<LoggedArtifact, WandbError> {
+        let prepared = match prepared {
+            Some(prepared) => prepared,
+            None => self.client.prepare_record(record, &self.home, &self.folder).await?,
+        };
         let Home { entity, project, run } = self.home.as_ref();
         let (client_id, sequence_client_id) = (record.client_id.as_str(), record.sequence_client_id.as_str());
-        let author = Author { entity, project, run, step: None, client_id, sequence_client_id };
-        self.client.upload(author, &draft).await
+        let author = Author { entity, project, run, step, client_id, sequence_client_id };
+        self.client.upload(author, &prepared).await
     }
 
     async fn use_artifact(&self, record: &UseArtifactRecord) -> Result<(), WandbError> {

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 use super::super::Client;
 use super::super::artifact::draft::Source;
+use super::super::artifact::prepare::PreparedArtifact;
+use super::super::artifact::upload::LoggedArtifact;
 use super::super::error::WandbError;
 use super::super::graphql::post_stream;
 use super::assembly::{Assembly, Errand, Step};
@@ -108,7 +110,7 @@ impl Sender {
             if pace.is_up()
                 && let Some((number, errand)) = self.errands.pop_front()
             {
-                let outcome = self.beside_stream(&mut pace, number, errand).await;
+                let outcome = self.beside_stream(&mut pace, (number, errand), spool.prepared(number)).await;
                 if outcome.as_ref().is_err_and(WandbError::is_network) {
                     pace.failed();
                 }
@@ -158,7 +160,8 @@ impl Sender {
         loop {
             let more = self.read()?;
             while let Some((number, errand)) = self.errands.pop_front() {
-                let outcome = self.beside_stream(&mut Pace::new(), number, errand).await;
+                let prepared = spool.and_then(|spool| spool.prepared(number));
+                let outcome = self.beside_stream(&mut Pace::new(), (number, errand), prepared).await;
                 match (spool, outcome) {
                     (_, Err(error)) if error.is_network() => return Err(error),
                     (Some(spool), outcome) => self.refused.extend(spool.answer(number, outcome)),
@@ -213,12 +216,12 @@ impl Sender {
     async fn beside_stream(
         &mut self,
         pace: &mut Pace,
-        number: i64,
-        errand: Errand,
-    ) -> Result<Option<super::super::artifact::Artifact>, WandbError> {
+        (number, errand): (i64, Errand),
+        prepared: Option<PreparedArtifact>,
+    ) -> Result<Option<LoggedArtifact>, WandbError> {
         let context =
             Context { client: self.client.clone(), home: Arc::clone(&self.home), folder: self.folder.clone() };
-        let work = context.perform(errand.clone());
+        let work = context.perform(errand.clone(), prepared);
         tokio::pin!(work);
         let outcome = loop {
             tokio::select! {

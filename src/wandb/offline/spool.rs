@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::super::artifact::Artifact;
+use super::super::artifact::prepare::PreparedArtifact;
+use super::super::artifact::upload::LoggedArtifact;
 use super::super::error::WandbError;
 use super::folder::{RunFolder, failed};
 use super::log::LogWriter;
@@ -29,7 +30,7 @@ pub(crate) enum Written {
 }
 
 /// An errand's end, as who asked for it is told: the artifact where it made one; nothing when it is left for later.
-pub(crate) type Answer = Result<Option<Artifact>, WandbError>;
+pub(crate) type Answer = Result<Option<LoggedArtifact>, WandbError>;
 
 /// The log of a run, shared by the handle and the sender.
 #[derive(Debug)]
@@ -42,9 +43,16 @@ pub(crate) struct Spool {
 struct Inner {
     writer: Option<LogWriter>,
     /// Who waits for the errand of which record.
-    waiting: HashMap<i64, oneshot::Sender<Answer>>,
+    waiting: HashMap<i64, Waiting>,
     /// Whether errands are being run.
     up: bool,
+}
+
+/// Who waits for an errand.
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    prepared: Option<PreparedArtifact>,
 }
 
 impl Spool {
@@ -70,8 +78,12 @@ impl Spool {
         self.append_to(&mut self.inner(), contents)
     }
 
-    /// Appends a record whose errand somebody waits for.
-    pub(crate) fn append_waiting(&self, content: Content) -> Result<(u64, oneshot::Receiver<Answer>), WandbError> {
+    /// Appends a record whose errand somebody waits for; `prepared` spares the sender to read an artifact's files again.
+    pub(crate) fn append_waiting(
+        &self,
+        content: Content,
+        prepared: Option<PreparedArtifact>,
+    ) -> Result<(u64, oneshot::Receiver<Answer>), WandbError> {
         let mut inner = self.inner();
         let (sender, receiver) = oneshot::channel();
         // Before the sender can see the record. Where nobody runs errands, the dropped sender is the answer.
@@ -79,7 +91,7 @@ impl Spool {
             && let Some(writer) = &inner.writer
         {
             let number = writer.next_number();
-            inner.waiting.insert(number, sender);
+            inner.waiting.insert(number, Waiting { answer: sender, prepared });
         }
         Ok((self.append_to(&mut inner, vec![content])?, receiver))
     }
@@ -100,9 +112,14 @@ impl Spool {
         };
         match self.inner().waiting.remove(&number) {
             // Who stopped waiting does not want the answer.
-            Some(waiting) => waiting.send(answer).err().and_then(Result::err),
+            Some(waiting) => waiting.answer.send(answer).err().and_then(Result::err),
             None => answer.err(),
         }
+    }
+
+    /// What the errand's artifact was prepared to, where somebody waits for it.
+    pub(crate) fn prepared(&self, number: i64) -> Option<PreparedArtifact> {
+        self.inner().waiting.get_mut(&number).and_then(|waiting| waiting.prepared.take())
     }
 
     /// Says whether errands are being run; when not, nobody is kept waiting for one.

@@ -7,6 +7,7 @@
 mod artifact;
 mod listing;
 mod run;
+mod upload;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use super::retry::Traffic;
 pub(super) use artifact::*;
 pub(super) use listing::*;
 pub(super) use run::*;
+pub(super) use upload::*;
 
 /// A GraphQL operation; the implementing type is its variables.
 pub(super) trait Operation: Serialize {
@@ -99,6 +101,11 @@ mod tests {
             of::<CreateFiles<'_>>(),
             of::<CompleteMultipart<'_>>(),
             of::<CommitArtifact<'_>>(),
+            of::<UpdateManifest<'_>>(),
+            of::<LinkArtifact<'_>>(),
+            of::<ServerFeatures>(),
+            of::<XxhDigestsEnabled<'_>>(),
+            of::<DigestAlgorithm<'_>>(),
             of::<UseArtifact<'_>>(),
             of::<UpsertBucket>(),
             of::<CreateRunFiles<'_>>(),
@@ -189,7 +196,17 @@ mod tests {
                 "INTERFACE" => "interface",
                 _ => "type",
             };
-            writeln!(text, "{keyword} {name} {{").unwrap();
+            let interfaces = list("interfaces");
+            let above =
+                if interfaces.is_empty() { String::new() } else { format!(" implements {}", interfaces.join(" & ")) };
+            wanted.extend(interfaces);
+            if kind == "INTERFACE" {
+                let below = |fact: &serde_json::Value| {
+                    fact["interfaces"].as_array().is_some_and(|above| above.iter().any(|above| *above == name))
+                };
+                wanted.extend(types.iter().filter(|(_, fact)| below(fact)).map(|(name, _)| name.clone()));
+            }
+            writeln!(text, "{keyword} {name}{above} {{").unwrap();
             for (field, fact) in fact["fields"].as_object().unwrap() {
                 if let Some(of) = fact.as_str() {
                     writeln!(text, "  {field}: {of}").unwrap();

@@ -23,7 +23,9 @@ use super::artifact::Artifact;
 use super::artifact::download::blocking;
 use super::artifact::draft::ArtifactDraft;
 use super::artifact::name::QualifiedName;
-use super::artifact::spooled::{Ids, record as artifact_record};
+use super::artifact::prepare::PreparedArtifact;
+use super::artifact::spooled::{Ids, prepare_alone, record as artifact_record};
+use super::artifact::upload::LoggedArtifact;
 use super::error::WandbError;
 use super::offline::{
     Assembly, ConfigRecord, Content, Context, Cursor, Destination, ExitRecord, Home, Item, LINE_BYTES, LogReader,
@@ -52,7 +54,7 @@ pub struct Run {
 #[derive(Debug)]
 enum Link {
     /// A task that reads the log.
-    Sending { written: watch::Sender<Written>, task: JoinHandle<Result<(), WandbError>> },
+    Sending { client: Client, written: watch::Sender<Written>, task: JoinHandle<Result<(), WandbError>> },
     /// Nobody; and why not, when it was not meant so.
     Nobody(Option<Box<WandbError>>),
 }
@@ -99,7 +101,7 @@ impl Client {
         let reading = Arc::clone(&spool);
         let task = tokio::spawn(async move { sender.follow(watched, &reading).await });
         let state = Mutex::new(State { step: upserted.rows, config: options.config });
-        let (link, display_name) = (Link::Sending { written, task }, upserted.display_name);
+        let (link, display_name) = (Link::Sending { client: self.clone(), written, task }, upserted.display_name);
         Ok(Run { home, display_name, started: Instant::now(), spool, link, progress, state })
     }
 }
@@ -235,7 +237,17 @@ impl Run {
     /// # Errors
     /// What the server refuses, or [`WandbError::File`] for a file that cannot be read.
     pub async fn spool_artifact(&self, draft: &ArtifactDraft) -> Result<Option<Artifact>, WandbError> {
-        self.spool_artifact_as(draft, [&identifier(128), &identifier(128)]).await
+        let logged = self.spool_artifact_as(draft, [&identifier(128), &identifier(128)]).await?;
+        Ok(logged.map(|logged| logged.artifact))
+    }
+
+    /// As [`Run::log_artifact`], for a draft that was hashed before, in the entity and project of this run.
+    ///
+    /// # Errors
+    /// As [`Run::log_artifact`].
+    pub async fn log_prepared(&self, prepared: &PreparedArtifact) -> Result<LoggedArtifact, WandbError> {
+        let logged = self.spool_prepared(prepared.clone(), [&identifier(128), &identifier(128)]).await?;
+        logged.ok_or_else(|| self.not_sent(None))
     }
 
     /// Records that this run uses a version.
@@ -245,7 +257,7 @@ impl Run {
     pub async fn use_artifact(&self, artifact: &Artifact) -> Result<(), WandbError> {
         let name = artifact.name().to_string();
         let record = UseArtifactRecord { id: artifact.id.clone(), kind: artifact.artifact_type.clone(), name };
-        self.errand(Content::UseArtifact(record)).await.map(|_| ())
+        self.errand(Content::UseArtifact(record), None).await.map(|_| ())
     }
 
     /// Records that this run uses the version of this name, which is looked up when the run reaches the server.
@@ -254,7 +266,7 @@ impl Run {
     /// [`WandbError::NotFound`], or what else the server refuses.
     pub async fn use_version(&self, name: &QualifiedName) -> Result<(), WandbError> {
         let record = UseArtifactRecord { name: name.to_string(), ..UseArtifactRecord::default() };
-        self.errand(Content::UseArtifact(record)).await.map(|_| ())
+        self.errand(Content::UseArtifact(record), None).await.map(|_| ())
     }
 
     /// Ends the run: `finished` for exit code 0, else `failed`. Waits until everything is on the server, as long as requests
@@ -283,7 +295,7 @@ impl Run {
         match self.link {
             Link::Nobody(None) => Ok(()),
             Link::Nobody(Some(reason)) => Err(not_sent(reason)),
-            Link::Sending { written, task } => {
+            Link::Sending { written, task, .. } => {
                 written.send_replace(Written::Finished);
                 let gone = |_| WandbError::Interrupted { what: format!("finishing run {}", self.home.path()) };
                 task.await.map_err(gone)?.map_err(|error| not_sent(Box::new(error)))?;
@@ -295,18 +307,35 @@ impl Run {
     async fn spool_artifact_as(
         &self,
         draft: &ArtifactDraft,
+        ids: [&str; 2],
+    ) -> Result<Option<LoggedArtifact>, WandbError> {
+        let Home { entity, project, .. } = &self.home;
+        let prepared = match &self.link {
+            Link::Sending { client, .. } => client.prepare(draft.clone(), entity, project).await?,
+            Link::Nobody(_) => {
+                let (draft, home, progress) = (draft.clone(), self.home.clone(), self.progress.clone());
+                let what = format!("artifact {}", draft.name());
+                blocking(&what, move || prepare_alone(draft, &home, &progress)).await??
+            }
+        };
+        self.spool_prepared(prepared, ids).await
+    }
+
+    async fn spool_prepared(
+        &self,
+        prepared: PreparedArtifact,
         [client, sequence]: [&str; 2],
-    ) -> Result<Option<Artifact>, WandbError> {
-        let (draft, folder, progress) = (draft.clone(), self.spool.folder().clone(), self.progress.clone());
+    ) -> Result<Option<LoggedArtifact>, WandbError> {
+        let folder = self.spool.folder().clone();
         let ids = [self.home.run.clone(), client.to_owned(), sequence.to_owned()];
-        let what = format!("artifact {}", draft.name());
-        let record = blocking(&what, move || {
+        let what = format!("artifact {}", prepared.collection());
+        let recording = move || {
             let [run, client, sequence] = &ids;
-            artifact_record(&draft, Ids { run, client, sequence }, &folder, &progress)
-        });
-        let mut record = record.await??;
-        (record.entity, record.project) = (self.home.entity.clone(), self.home.project.clone());
-        self.errand(Content::Artifact(Box::new(record))).await
+            let record = artifact_record(&prepared, Ids { run, client, sequence }, &folder)?;
+            Ok::<_, WandbError>((record, prepared))
+        };
+        let (record, prepared) = blocking(&what, recording).await??;
+        self.errand(Content::Artifact(Box::new(record)), Some(prepared)).await
     }
 
     /// Adds what every row has.
@@ -326,8 +355,12 @@ impl Run {
     }
 
     /// Appends a record and waits for what it asks for, where somebody does that now.
-    async fn errand(&self, content: Content) -> Result<Option<Artifact>, WandbError> {
-        let (length, answer) = self.spool.append_waiting(content)?;
+    async fn errand(
+        &self,
+        content: Content,
+        prepared: Option<PreparedArtifact>,
+    ) -> Result<Option<LoggedArtifact>, WandbError> {
+        let (length, answer) = self.spool.append_waiting(content, prepared)?;
         self.announce(length);
         // Whoever would answer gave up: it is left for later.
         answer.await.unwrap_or(Ok(None))
