@@ -235,7 +235,7 @@ pub enum WandbError {
         folder: PathBuf,
         /// What stood in the way; nothing for a run that never had a server.
         #[source]
-        source: Option<Box<WandbError>>,
+        source: Option<Box<Self>>,
     },
     /// A log that a run still writes to, or that is being sent.
     #[error("{} is in use by another process", path.display())]
