@@ -31,7 +31,7 @@ pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::prepare::PreparedArtifact;
 pub use artifact::present::present;
 pub use artifact::upload::LoggedArtifact;
-pub use artifact::{Artifact, ArtifactType, Collection};
+pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
 pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
