@@ -21,6 +21,7 @@ mod refer;
 pub mod reference;
 pub(super) mod send;
 pub(super) mod source;
+pub(super) mod spooled;
 pub mod upload;
 mod urls;
 

@@ -123,6 +123,8 @@ mod tests {
             of::<UseArtifact<'_>>(),
             of::<UpsertBucket>(),
             of::<CreateRunFiles<'_>>(),
+            of::<NotifyAlert<'_>>(),
+            of::<HistoryPage<'_>>(),
             of::<Collections<'_>>(),
             of::<Versions<'_>>(),
             of::<ArtifactLineage<'_>>(),
