@@ -148,10 +148,17 @@ impl Site {
         self.data(query, json!({ "id": id, "project": PROJECT })).await
     }
 
+    async fn delete(&self, id: &str) {
+        let query = "query R($id: String!, $project: String) { project(name: $project) { run(name: $id) { id } } }";
+        let run = self.data(query, json!({ "id": id, "project": PROJECT })).await;
+        let query = "mutation D($id: ID!) { deleteRun(input: { id: $id }) { clientMutationId } }";
+        self.data(query, json!({ "id": run["id"] })).await;
+    }
+
     /// The values of `x` in the run's rows, and that there are no other rows.
     async fn xs(&self, id: &str) -> Vec<i64> {
         let run = self.run(id).await;
-        let rows: Vec<Value> = run["history"].as_array().unwrap().iter().map(|row| text(row)).collect();
+        let rows: Vec<Value> = run["history"].as_array().unwrap().iter().map(text).collect();
         assert_eq!(run["historyLineCount"], rows.len());
         rows.iter().filter_map(|row| row["x"].as_i64()).collect()
     }
@@ -229,7 +236,7 @@ async fn a_run_without_a_server_is_all_there_after_a_sync() {
     assert!(matches!(site.sync(&folder).await, Err(WandbError::Busy { .. })), "it is still written to");
     run.finish(3).await.unwrap();
 
-    assert_eq!(site.folders(), [folder.clone()]);
+    assert_eq!(site.folders(), std::slice::from_ref(&folder));
     let synced = site.sync(&folder).await.unwrap();
     assert_eq!((synced.rows, synced.torn, synced.damages.len(), synced.run.as_str()), (6, false, 0, id.as_str()));
     assert!(is_synced(&folder).unwrap());
@@ -269,6 +276,13 @@ async fn a_run_without_a_server_is_all_there_after_a_sync() {
         for key in ["history", "summaryMetrics", "config", "state", "files", "outputArtifacts", "inputArtifacts"] {
             assert_eq!(same[key], found[key], "{key}");
         }
+    }
+    // A run that is deleted there comes back whole.
+    site.delete(&id).await;
+    site.sync(&folder).await.unwrap();
+    let same = site.run(&id).await;
+    for key in ["history", "summaryMetrics", "config", "state"] {
+        assert_eq!(same[key], found[key], "{key}");
     }
     // Under another name it is another run.
     let mut options = SyncOptions::default();
@@ -311,7 +325,7 @@ async fn a_server_that_goes_away_in_the_middle_loses_nothing() {
     assert_eq!(run.spool_artifact(&draft(b"3")).await.unwrap(), None);
     log(&run, 6..8).await;
     let Err(WandbError::NotSent { folder, .. }) = run.finish(0).await else { panic!() };
-    assert_eq!(site.folders(), [folder.clone()]);
+    assert_eq!(site.folders(), std::slice::from_ref(&folder));
     site.gate.open();
     let synced = site.sync(&folder).await.unwrap();
     assert_eq!((synced.rows, synced.errands), (8, 3), "the first artifact was there");

@@ -76,9 +76,16 @@ pub(crate) struct Assembly {
     summary_changed: bool,
     /// `_step` of the last row.
     step: Option<String>,
+    /// The first record of the run says nothing that the server does not know.
+    made: bool,
 }
 
 impl Assembly {
+    /// For a log whose run was made on the server from its first record.
+    pub(crate) fn of_made_run() -> Self {
+        Self { made: true, ..Self::default() }
+    }
+
     /// Takes the next record in.
     pub(crate) fn take(&mut self, record: Record) -> Vec<Step> {
         let errand = |errand| vec![Step::Errand(record.num, errand)];
@@ -213,6 +220,7 @@ impl Assembly {
     }
 
     fn take_run(&mut self, run: RunRecord) {
+        let changed = self.changed || self.run.is_some() || !self.made;
         if let Some(config) = &run.config {
             self.take_config(config);
         }
@@ -221,7 +229,7 @@ impl Assembly {
             self.summary_changed = true;
         }
         self.telemetry.extend(run.telemetry.iter().flatten());
-        self.changed = true;
+        self.changed = changed;
         self.run = Some(run);
     }
 
@@ -390,6 +398,18 @@ mod tests {
 
     fn take(assembly: &mut Assembly, content: Content) -> Vec<Step> {
         assembly.take(Record { num: 1, control: None, content: Some(content) })
+    }
+
+    #[test]
+    fn a_run_that_was_made_is_made_again_only_when_it_changes() {
+        let run = || Content::Run(Box::new(RunRecord { run_id: "r".to_owned(), ..RunRecord::default() }));
+        let mut assembly = Assembly::of_made_run();
+        take(&mut assembly, run());
+        assert!(!assembly.take_changed());
+        take(&mut assembly, Content::Config(ConfigRecord::default()));
+        assert!(assembly.take_changed());
+        take(&mut assembly, run());
+        assert!(assembly.take_changed());
     }
 
     #[test]

@@ -111,6 +111,11 @@ impl Cursor {
         *base.of(stream)
     }
 
+    /// Whether a run with so many rows can be the one whose rows were confirmed.
+    pub(crate) fn fits(&self, rows: u64) -> bool {
+        self.own.lines.history == 0 || self.own.base.history + self.own.lines.history <= rows
+    }
+
     /// Lines of a stream that are confirmed.
     pub(crate) fn lines(&self, stream: Stream) -> u64 {
         let mut lines = self.own.lines;

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Zoned};
 use super::super::error::WandbError;
 
 /// Where the official SDK keeps runs below its root.
-const HOMES: [&str; 2] = [".wandb", "wandb"];
+pub(crate) const HOMES: [&str; 2] = [".wandb", "wandb"];
 const OFFLINE: &str = "offline-run-";
 const ONLINE: &str = "run-";
 

@@ -31,6 +31,8 @@ pub(crate) struct Upserted {
     pub(crate) display_name: Option<String>,
     /// Rows that it has.
     pub(crate) rows: u64,
+    /// It was not there before.
+    pub(crate) is_new: bool,
 }
 
 /// Other names than those in the log.
@@ -50,13 +52,14 @@ impl Client {
         };
         let what = format!("run {}/{}", input.model_name, input.name);
         let data = execute(self.transport(), &self.budget(), &what, &UpsertBucket { input }).await?;
-        let bucket = data.upsert_bucket.and_then(|payload| payload.bucket);
+        let (bucket, inserted) =
+            data.upsert_bucket.map(|payload| (payload.bucket, payload.inserted)).unwrap_or_default();
         let malformed = |reason: &str| WandbError::Malformed { what: what.clone(), reason: reason.to_owned() };
         let Bucket { name, display_name, project, history_line_count } =
             bucket.ok_or_else(|| malformed("it is empty"))?;
         let project = project.ok_or_else(|| malformed("it names no project"))?;
         let home = Home { entity: project.entity.name, project: project.name, run: name };
-        Ok(Upserted { home, display_name, rows: history_line_count.unwrap_or(0) })
+        Ok(Upserted { home, display_name, rows: history_line_count.unwrap_or(0), is_new: inserted == Some(true) })
     }
 
     /// The number that the first row of a log has on the server, when the server has `rows` rows of the run and we do not

@@ -40,4 +40,4 @@ pub(super) use record::{
 };
 pub(super) use sender::Sender;
 pub(super) use spool::{Spool, Written, channel};
-pub use sync::{SyncOptions, Synced, is_synced, runs_to_sync};
+pub use sync::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};

@@ -91,15 +91,15 @@ impl Sender {
         }
     }
 
-    /// Sends a log while its run writes it, until the run is over. The error says why something is left to be sent.
+    /// Sends a log while its run writes it, until the run is over, and removes its folder then. The error says why something
+    /// is left to be sent.
     pub(crate) async fn follow(
         mut self,
         mut written: watch::Receiver<Written>,
         spool: &Spool,
     ) -> Result<(), WandbError> {
-        // The run was made by who started us; its record need not make it again.
-        self.read()?;
-        self.assembly.take_changed();
+        // The run was made by who started us.
+        self.assembly = Assembly::of_made_run();
         let mut pace = Pace::new();
         loop {
             self.read()?;
@@ -148,7 +148,8 @@ impl Sender {
     async fn finish(mut self, spool: &Spool) -> Result<(), WandbError> {
         let outcome = self.drain_answering(Some(spool)).await;
         spool.set_up(false);
-        outcome
+        outcome?;
+        self.folder.remove()
     }
 
     /// Sends everything in a log that nobody writes to any more.

@@ -13,7 +13,7 @@ use super::super::error::WandbError;
 use super::assembly::{Assembly, Step, Stream};
 use super::cursor::{Cursor, Destination};
 use super::errand::Context;
-use super::folder::{RunFolder, discover};
+use super::folder::{HOMES, RunFolder, discover};
 use super::home::Renamed;
 use super::log::{Entry, LogReader};
 use super::sender::Sender;
@@ -70,6 +70,33 @@ pub fn is_synced(folder: &Path) -> Result<bool, WandbError> {
     Ok(RunFolder::open(folder)?.is_synced())
 }
 
+/// The runs that a path means: a run's folder or its log, or all with something to send in a folder `wandb` or the folder
+/// around it.
+///
+/// # Errors
+/// [`WandbError::NotFound`] when there is none, [`WandbError::File`] for a folder that cannot be listed.
+pub fn runs_in(path: &Path) -> Result<Vec<PathBuf>, WandbError> {
+    let missing = match RunFolder::open(path) {
+        Ok(folder) => return Ok(vec![folder.path().to_owned()]),
+        Err(error) => error,
+    };
+    let is_home = path.file_name().is_some_and(|name| HOMES.iter().any(|home| name == *home));
+    let root = if is_home { path.parent().unwrap_or(path) } else { path };
+    match discover(root)? {
+        found if found.is_empty() => Err(missing),
+        found => Ok(found),
+    }
+}
+
+/// Removes a run's folder that is marked as synced; one that is not stays.
+///
+/// # Errors
+/// [`WandbError::File`] when it cannot be removed.
+pub fn remove_synced(folder: &Path) -> Result<(), WandbError> {
+    let folder = RunFolder::open(folder)?;
+    if folder.is_synced() { folder.remove() } else { Ok(()) }
+}
+
 impl Client {
     /// Sends everything in a run's folder, also one of the official SDK, and marks it as synced. Doing it again does no
     /// harm: rows go where they are.
@@ -86,7 +113,10 @@ impl Client {
         let upserted = self.upsert(&assembly, &renamed).await?;
         let home = Arc::new(upserted.home);
         let destination = Destination::of(self, &home);
-        let cursor = match Cursor::find(&folder, &destination)? {
+        // A run that was deleted there since, or lost rows, is sent anew.
+        let known =
+            Cursor::find(&folder, &destination)?.filter(|cursor| !upserted.is_new && cursor.fits(upserted.rows));
+        let cursor = match known {
             Some(mut cursor) => {
                 if options.again {
                     cursor.rewind();

@@ -53,6 +53,7 @@ pub(crate) struct UpsertBucketData {
 #[derive(Debug, Deserialize)]
 pub(crate) struct UpsertBucketPayload {
     pub(crate) bucket: Option<Bucket>,
+    pub(crate) inserted: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -298,8 +298,7 @@ impl Run {
             Link::Sending { written, task, .. } => {
                 written.send_replace(Written::Finished);
                 let gone = |_| WandbError::Interrupted { what: format!("finishing run {}", self.home.path()) };
-                task.await.map_err(gone)?.map_err(|error| not_sent(Box::new(error)))?;
-                folder.remove()
+                task.await.map_err(gone)?.map_err(|error| not_sent(Box::new(error)))
             }
         }
     }
