@@ -8,6 +8,7 @@ use crate::wandb::{ArtifactDraft, ArtifactName, QualifiedName, Run, RunOptions, 
 
 use super::error::AppError;
 use super::fit_folder::Fit;
+use super::fit_results::Results;
 use super::lock::LOCK_FILE;
 use super::report::page_of;
 use super::sample::Sampled;
@@ -73,7 +74,7 @@ pub async fn log_fit(
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let tables = [("pca/layers", fit.layer_table()?), ("pca/components", fit.component_table()?)];
+    let results = Results::of(fit)?;
     let page = page_of(fit)?;
     let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
     let used = inputs(fit)?;
@@ -82,14 +83,11 @@ pub async fn log_fit(
         for name in &used {
             run.use_version(name).await?;
         }
-        for (key, table) in &tables {
-            run.log_table(key, table).await?;
-        }
+        run.log(results.store(&run, &page).await?).await?;
         let mut artifacts = Vec::new();
         if !options.without_artifact {
             artifacts.push(spool(&run, &draft).await?);
         }
-        run.upload_file("report.html", page.into_bytes()).await?;
         run.set_summary(summary(fit)).await?;
         Ok(artifacts)
     };

@@ -17,8 +17,9 @@ mod retry;
 pub mod run;
 mod transport;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use artifact::download::{DownloadOptions, DownloadedArtifact, DownloadedFile, Origin, Wanted};
@@ -36,7 +37,7 @@ pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRu
 pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
-pub use run::{Run, RunOptions};
+pub use run::{Chart, ChartDefinition, Histogram, Image, Run, RunOptions};
 
 use crate::digest::Algorithm;
 
@@ -61,6 +62,8 @@ struct Inner {
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
     default_entity: OnceCell<Option<String>>,
+    /// Chart definitions that the server is known to have.
+    charts: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -98,6 +101,7 @@ impl Client {
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
+            charts: Mutex::default(),
         })))
     }
 

@@ -124,6 +124,7 @@ mod tests {
             of::<UpsertBucket>(),
             of::<CreateRunFiles<'_>>(),
             of::<NotifyAlert<'_>>(),
+            of::<CreateChart<'_>>(),
             of::<HistoryPage<'_>>(),
             of::<Collections<'_>>(),
             of::<Versions<'_>>(),

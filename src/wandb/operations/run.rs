@@ -115,6 +115,27 @@ pub(crate) struct NotifyAlertInput<'a> {
     pub(crate) wait_duration: i64,
 }
 
+#[derive(Debug, Serialize)]
+pub(crate) struct CreateChart<'a> {
+    pub(crate) input: CreateChartInput<'a>,
+}
+operation!(CreateChart<'_>, "CreateCustomChart", "create_custom_chart.graphql", serde_json::Value);
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateChartInput<'a> {
+    pub(crate) entity: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) display_name: &'a str,
+    /// `vega2`.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'a str,
+    /// `PRIVATE` or `PUBLIC`.
+    pub(crate) access: &'a str,
+    /// JSON text of a Vega-Lite specification.
+    pub(crate) spec: &'a str,
+}
+
 /// Rows whose `_step` is in a range, the end left out.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

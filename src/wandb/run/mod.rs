@@ -5,10 +5,13 @@
 //! official `wandb sync` sends it later. A handle dropped without `finish` lets the background task tell the server that the
 //! run failed, for a few seconds and only while the runtime lives; nothing ever waits for it.
 
+mod chart;
 mod files;
+mod media;
 mod options;
 mod record;
 mod table;
+mod table_type;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +37,8 @@ use super::offline::{
 use crate::progress::Progress;
 use crate::table::Table;
 
+pub use chart::{Chart, ChartDefinition};
+pub use media::{Histogram, Image};
 pub use options::RunOptions;
 use options::identifier;
 use record::{items, row, run_record};
@@ -215,10 +220,9 @@ impl Run {
     /// does, which reads it back as `wandb.Table`.
     ///
     /// # Errors
-    /// [`WandbError::Option`] for a table that is too long, or what the server refuses.
+    /// What the server refuses, or as [`Run::log`].
     pub async fn log_table(&self, key: &str, table: &Table) -> Result<(), WandbError> {
-        let value = self.upload_table(key, table).await?;
-        self.log(Map::from_iter([(key.to_owned(), value)])).await
+        self.log(self.store_table(key, table).await?).await
     }
 
     /// Logs a new version of a collection as output of this run, and waits until it is on the server.
