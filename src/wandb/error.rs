@@ -237,6 +237,12 @@ pub enum WandbError {
         /// What is there.
         found: String,
     },
+    /// A run that was to be new is there already.
+    #[error("the run {run} exists already")]
+    RunExists {
+        /// Its path.
+        run: String,
+    },
     /// The run is over; nothing can be logged to it any more.
     #[error("the run {run} is finished")]
     RunFinished {

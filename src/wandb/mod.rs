@@ -37,7 +37,7 @@ pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRu
 pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
-pub use run::{Chart, ChartDefinition, Histogram, Image, Run, RunOptions};
+pub use run::{AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions};
 
 use crate::digest::Algorithm;
 

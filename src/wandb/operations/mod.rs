@@ -122,6 +122,7 @@ mod tests {
             of::<DigestAlgorithm<'_>>(),
             of::<UseArtifact<'_>>(),
             of::<UpsertBucket>(),
+            of::<RunResumeStatus<'_>>(),
             of::<CreateRunFiles<'_>>(),
             of::<NotifyAlert<'_>>(),
             of::<CreateChart<'_>>(),
