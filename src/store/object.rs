@@ -125,11 +125,11 @@ impl Store {
         Partial::open(self.clone(), *digest, size, path, lock).map(|partial| Reservation::Missing(Box::new(partial)))
     }
 
-    fn own(&self, folder: &str) -> PathBuf {
+    pub(super) fn own(&self, folder: &str) -> PathBuf {
         self.root.join("wandb-pca-1").join(folder)
     }
 
-    fn lock(&self, name: &str) -> Result<File, StoreError> {
+    pub(super) fn lock(&self, name: &str) -> Result<File, StoreError> {
         let path = self.own("locks").join(name);
         create_folder_of(&path)?;
         let lock = OpenOptions::new()

@@ -92,6 +92,7 @@ impl Partial {
         let metadata = fs::metadata(&path).map_err(StoreError::io("read", &path))?;
         let object = Object { path, digest: self.digest, size: self.size, sha256: self.hasher.sha256() };
         self.store.remember(&object, modified_ns(&metadata))?;
+        self.store.forget_parts(&object.digest)?;
         Ok(object)
     }
 }

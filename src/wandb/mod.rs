@@ -23,6 +23,7 @@ pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
+pub use artifact::ranges::{Fetched, RemoteFile, RemoteParts};
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
 pub use options::ClientOptions;

@@ -9,6 +9,7 @@ pub mod filter;
 mod listing;
 pub mod manifest;
 pub mod name;
+pub mod ranges;
 mod receive;
 pub(super) mod send;
 mod source;
