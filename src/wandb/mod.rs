@@ -7,6 +7,7 @@
 pub mod artifact;
 mod error;
 mod graphql;
+mod offline;
 mod operations;
 mod options;
 mod retry;
