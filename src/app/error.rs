@@ -116,6 +116,14 @@ pub enum AppError {
         /// What it holds.
         found: String,
     },
+    /// Parts were asked for of a file that is only read whole.
+    #[error("cannot fetch only parts of {input}: {reason}")]
+    NoParts {
+        /// The input.
+        input: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// Something needs the server, but we are offline.
     #[error("{what} is not in the store, and we are offline")]
     Offline {

@@ -11,6 +11,7 @@ use crate::analysis::{
 };
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::progress::{Progress, Stage};
+use crate::report::input::Verified;
 use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
@@ -19,6 +20,7 @@ use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::input::{Input, Seeded};
 use super::lock::{LOCK_FILE, Lock, LockError};
+use super::parts::{Extent, Wish, pull_parts};
 use super::pull::{Pulled, pull};
 use super::session::Session;
 
@@ -42,6 +44,8 @@ pub struct FitOptions {
     pub key: Option<String>,
     /// The checkpoint in artifacts that hold several files.
     pub file: Option<String>,
+    /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
+    pub extent: Extent,
     /// Hold the inputs to the lock in `folder`.
     pub locked: bool,
 }
@@ -58,6 +62,7 @@ impl FitOptions {
             layer_globs: Vec::new(),
             key: None,
             file: None,
+            extent: Extent::default(),
             locked: false,
         }
     }
@@ -103,7 +108,13 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     }
     let pretrained = Seeded { seed: None, input: options.pretrained.clone() };
     let inputs: Vec<Seeded> = std::iter::once(pretrained).chain(options.finetuned.iter().cloned()).collect();
-    let pulled = pull(session, &inputs, options.file.as_deref()).await?;
+    let pulled = match &select {
+        None => pull(session, &inputs, options.file.as_deref()).await?,
+        Some(globs) => {
+            let wish = Wish { layers: Some(globs.clone()), key: options.key.clone(), extent: options.extent };
+            pull_parts(session, &inputs, (options.file.as_deref(), &wish)).await?
+        }
+    };
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
     if options.locked {
         hold(&options.folder, &lock)?;
@@ -156,7 +167,9 @@ pub(super) fn compute(
 }
 
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
-    let options = OpenOptions { key, verify_crc: !pulled.record.verified, ..OpenOptions::default() };
+    let present = pulled.parts.as_ref().map(|parts| parts.present.clone());
+    let verify_crc = pulled.record.verified != Verified::Whole;
+    let options = OpenOptions { key, verify_crc, present, ..OpenOptions::default() };
     Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
 }
 
@@ -276,7 +289,7 @@ pub(super) fn totals(fits: &[LayerFit]) -> Totals {
     }
 }
 
-fn globs(patterns: &[String]) -> Result<Option<GlobSet>, AppError> {
+pub(super) fn globs(patterns: &[String]) -> Result<Option<GlobSet>, AppError> {
     if patterns.is_empty() {
         return Ok(None);
     }

@@ -46,8 +46,22 @@ pub struct LockedFile {
     pub digest: String,
     /// Size in bytes.
     pub size: u64,
-    /// SHA-256 of the file.
-    pub sha256: Sha256,
+    /// SHA-256 of the file; absent when only parts of it were fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+}
+
+impl LockedArtifact {
+    /// Whether nothing that both say about the artifact differs.
+    fn agrees(&self, other: &Self) -> bool {
+        let same = |(a, b): (&LockedFile, &LockedFile)| {
+            let hashes = a.sha256.zip(b.sha256);
+            (&a.path, &a.digest, a.size) == (&b.path, &b.digest, b.size) && hashes.is_none_or(|(a, b)| a == b)
+        };
+        (&self.reference, &self.resolved, &self.digest) == (&other.reference, &other.resolved, &other.digest)
+            && self.files.len() == other.files.len()
+            && self.files.iter().zip(&other.files).all(same)
+    }
 }
 
 /// A lock that cannot be used, or inputs that are not the locked ones.
@@ -145,7 +159,7 @@ impl Lock {
         };
         for index in 0..self.artifacts.len().max(now.artifacts.len()) {
             let (locked, found) = (self.artifacts.get(index), now.artifacts.get(index));
-            if locked != found {
+            if !locked.zip(found).is_some_and(|(locked, found)| locked.agrees(found)) {
                 let reference = found.or(locked).map(|artifact| artifact.reference.clone()).unwrap_or_default();
                 return Err(LockError::Drift { reference, locked: describe(locked), found: describe(found) });
             }
@@ -167,7 +181,7 @@ mod tests {
                 path: "trained.ckpt".into(),
                 digest: "md5:d41d8cd98f00b204e9800998ecf8427e".into(),
                 size: 0,
-                sha256: Sha256::of(b""),
+                sha256: Some(Sha256::of(b"")),
             }],
         }])
     }
@@ -181,6 +195,14 @@ mod tests {
         let read = Lock::read(&path).unwrap().unwrap();
         assert_eq!(read, lock("v1"));
         read.hold(&lock("v1")).unwrap();
+        // A file of which only parts were read has no hash to hold it to; its digest stands for it.
+        let mut parts = lock("v1");
+        parts.artifacts[0].files[0].sha256 = None;
+        read.hold(&parts).unwrap();
+        parts.write(&path).unwrap();
+        Lock::read(&path).unwrap().unwrap().hold(&read).unwrap();
+        parts.artifacts[0].files[0].size = 1;
+        assert!(read.hold(&parts).is_err());
         let drift = read.hold(&lock("v2")).unwrap_err();
         assert!(matches!(&drift, LockError::Drift { reference, .. } if reference == "e/p/n:latest"));
         assert!(drift.to_string().contains("e/p/n:v2"));

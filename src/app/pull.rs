@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use futures_util::future::try_join_all;
 
 use crate::digest::Digest;
+use crate::report::input::Verified;
 use crate::wandb::{Artifact, Client, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
 use super::error::AppError;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
 use super::lock::{LockedArtifact, LockedFile};
+use super::parts::Parts;
 use super::session::Session;
 
 /// Endings of files that hold weights.
@@ -29,6 +31,8 @@ pub struct Pulled {
     pub artifact: Option<Artifact>,
     /// Whether bytes came over the network now.
     pub downloaded: bool,
+    /// Which parts of it are here, when it was not fetched whole.
+    pub parts: Option<Parts>,
     pub(super) locked: Option<LockedArtifact>,
 }
 
@@ -38,15 +42,33 @@ pub struct Pulled {
 /// # Errors
 /// [`AppError`] naming the first input that could not be had.
 pub async fn pull(session: &Session, inputs: &[Seeded], file: Option<&str>) -> Result<Vec<Pulled>, AppError> {
-    let resolved = try_join_all(inputs.iter().map(|seeded| resolve(session, &seeded.input, file))).await?;
-    let wanted: Vec<Wanted> = resolved.iter().flatten().map(|choice| choice.wanted.clone()).collect();
+    let chosen = resolve_all(session, inputs, file).await?;
+    pull_chosen(session, inputs, chosen).await
+}
+
+/// What every input stands for; nothing for local files.
+pub(super) async fn resolve_all(
+    session: &Session,
+    inputs: &[Seeded],
+    file: Option<&str>,
+) -> Result<Vec<Option<Choice>>, AppError> {
+    try_join_all(inputs.iter().map(|seeded| resolve(session, &seeded.input, file))).await
+}
+
+/// [`pull`] when it is known what the inputs stand for.
+pub(super) async fn pull_chosen(
+    session: &Session,
+    inputs: &[Seeded],
+    chosen: Vec<Option<Choice>>,
+) -> Result<Vec<Pulled>, AppError> {
+    let wanted: Vec<Wanted> = chosen.iter().flatten().map(|choice| choice.wanted.clone()).collect();
     let mut downloads = match &session.client {
         Some(client) if !wanted.is_empty() => download(client, session, &wanted).await?,
         _ => Vec::new(),
     }
     .into_iter();
     let mut pulled = Vec::with_capacity(inputs.len());
-    for (seeded, choice) in inputs.iter().zip(resolved) {
+    for (seeded, choice) in inputs.iter().zip(chosen) {
         pulled.push(match (&seeded.input, choice) {
             (Input::File(path), _) => local(seeded, path)?,
             (Input::Artifact(_), Some(choice)) => fetched(seeded, &choice, downloads.next())?,
@@ -68,6 +90,7 @@ pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option
         path: object.path,
         artifact: None,
         downloaded: false,
+        parts: None,
         locked: None,
     }))
 }
@@ -134,17 +157,24 @@ fn fetched(seeded: &Seeded, choice: &Choice, download: Option<DownloadedArtifact
         size,
         digest: Some(digest.clone()),
         sha256: Some(sha256),
-        verified: true,
+        verified: Verified::Whole,
     };
     let locked = LockedArtifact {
         reference: choice.reference.clone(),
         resolved: artifact.name().to_string(),
         digest: artifact.digest.clone(),
-        files: vec![LockedFile { path: choice.path.clone(), digest, size, sha256 }],
+        files: vec![LockedFile { path: choice.path.clone(), digest, size, sha256: Some(sha256) }],
     };
     tracing::info!(artifact = %artifact.name(), digest = choice.digest, "verified");
     let downloaded = file.origin == Origin::Network;
-    Ok(Pulled { record, path: file.object.path, artifact: Some(artifact), downloaded, locked: Some(locked) })
+    Ok(Pulled {
+        record,
+        path: file.object.path,
+        artifact: Some(artifact),
+        downloaded,
+        parts: None,
+        locked: Some(locked),
+    })
 }
 
 pub(super) fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
@@ -159,7 +189,7 @@ pub(super) fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
         size,
         digest: None,
         sha256: None,
-        verified: false,
+        verified: Verified::No,
     };
-    Ok(Pulled { record, path, artifact: None, downloaded: false, locked: None })
+    Ok(Pulled { record, path, artifact: None, downloaded: false, parts: None, locked: None })
 }

@@ -142,6 +142,10 @@ async fn reopen_one(session: &Session, record: &InputRecord) -> Result<Pulled, A
     if let Some(found) = in_store(session, record)? {
         return Ok(found);
     }
+    if record.digest.is_some() && record.sha256.is_none() {
+        let note = format!("only parts of {} were fetched for the fit; sampling needs all of it", record.input);
+        session.progress.note(&note);
+    }
     let input = reference(record)?;
     let file = record.file.to_str().filter(|_| record.resolved.is_some());
     let found = pull(session, std::slice::from_ref(&input), file).await?.pop();
@@ -161,9 +165,11 @@ fn reference(record: &InputRecord) -> Result<Seeded, AppError> {
 fn check_unchanged(then: &InputRecord, now: &Pulled) -> Result<(), AppError> {
     let describe = |record: &InputRecord| match record.sha256 {
         Some(sha256) => format!("sha256 {sha256}"),
-        None => format!("{} bytes", record.size),
+        None => record.digest.clone().unwrap_or_else(|| format!("{} bytes", record.size)),
     };
-    let same = then.size == now.record.size && (then.sha256.is_none() || then.sha256 == now.record.sha256);
+    let same_digest = then.digest.is_none() || then.digest == now.record.digest;
+    let same_hash = then.sha256.is_none() || then.sha256 == now.record.sha256;
+    let same = then.size == now.record.size && same_digest && same_hash;
     match same {
         true => Ok(()),
         false => Err(AppError::InputChanged {

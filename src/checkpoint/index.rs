@@ -19,10 +19,11 @@ use super::torch::archive::Archive;
 use super::zip::{Directory, ZipError};
 use crate::ranges::RangeSet;
 
-/// First bytes that are asked for: the kind, and as a rule the pickle or the header of a few hundred tensors.
-const HEAD: u64 = 24 << 10;
-/// Last bytes that are asked for: as a rule the directory of a few hundred records.
-const TAIL: u64 = 16 << 10;
+/// How many of the first and last bytes are asked for before anything is known: the kind, and as a rule the pickle or
+/// header of a few hundred tensors; the end record, and as a rule the directory of as many.
+const ENDS: (u64, u64) = (24 << 10, 16 << 10);
+/// How many of them opening looks at in any case: magic numbers, and the shortest end record.
+pub(super) const LEAST_ENDS: (u64, u64) = (512, 22);
 
 /// What is still needed to list a checkpoint's tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +44,18 @@ pub fn index_need(path: &Path, present: &RangeSet) -> Result<IndexNeed, Checkpoi
     let file = path.display().to_string();
     let bytes = File::open(path).and_then(|file| Bytes::map(&file));
     let bytes = bytes.map_err(|source| CheckpointError::Open { file: file.clone(), source })?;
-    need(&file, bytes.as_slice(), present)
+    need(&file, bytes.as_slice(), present, ENDS)
 }
 
 /// The same for bytes that are mapped already.
-pub(super) fn need(file: &str, bytes: &[u8], present: &RangeSet) -> Result<IndexNeed, CheckpointError> {
+pub(super) fn need(
+    file: &str,
+    bytes: &[u8],
+    present: &RangeSet,
+    (head, tail): (u64, u64),
+) -> Result<IndexNeed, CheckpointError> {
     let len = bytes.len() as u64;
-    let ends = [0..HEAD.min(len), len.saturating_sub(TAIL)..len];
+    let ends = [0..head.min(len), len.saturating_sub(tail)..len];
     if !ends.iter().all(|end| present.contains(end)) {
         return Ok(IndexNeed::Ranges(ends.into()));
     }
@@ -130,7 +136,7 @@ impl ReadAt for Partly<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Checkpoint, NamedTensor, OpenOptions, write_safetensors, write_torch};
+    use super::super::{Checkpoint, Format, NamedTensor, OpenOptions, write_safetensors, write_torch};
     use super::*;
     use crate::tensor::{Dtype, TensorView};
 
@@ -208,6 +214,68 @@ mod tests {
             let error = here.tensor("block.25.weight").unwrap_err();
             assert!(matches!(error, CheckpointError::NotFetched { .. }), "{error:?}");
         }
+    }
+
+    /// Every value of a tensor, and whether its bytes could be had at all.
+    fn values(checkpoint: &Checkpoint, name: &str) -> Result<Vec<u64>, String> {
+        let view = checkpoint.tensor(name).map_err(|error| error.to_string())?;
+        let mut values = vec![0.0; view.len()];
+        view.read_f64(0, &mut values).map_err(|error| error.to_string())?;
+        Ok(values.into_iter().map(f64::to_bits).collect())
+    }
+
+    #[test]
+    fn every_fixture_reads_in_parts_as_it_does_whole() {
+        use std::os::unix::fs::FileExt as _;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoint");
+        let files = ["torch-1.13", "torch-2.13"].map(|version| std::fs::read_dir(root.join(version)).unwrap());
+        let mut read = 0;
+        for path in files.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            let name = path.display().to_string();
+            let whole = std::fs::read(&path).unwrap();
+            let sparse = tempfile::NamedTempFile::new().unwrap();
+            sparse.as_file().set_len(whole.len() as u64).unwrap();
+            let mut present = RangeSet::default();
+            let fetch = |ranges: Vec<Range<u64>>, present: &mut RangeSet| {
+                for range in ranges {
+                    let bytes = &whole[range.start as usize..range.end as usize];
+                    sparse.as_file().write_all_at(bytes, range.start).unwrap();
+                    present.insert(range);
+                }
+            };
+            let listed = loop {
+                let bytes = std::fs::read(sparse.path()).unwrap();
+                match need(&name, &bytes, &present, LEAST_ENDS) {
+                    Ok(IndexNeed::Nothing) => break true,
+                    Ok(IndexNeed::Ranges(ranges)) => fetch(ranges, &mut present),
+                    Ok(IndexNeed::Whole(_)) | Err(CheckpointError::NotACheckpoint { .. }) => break false,
+                    Err(error) => panic!("{name}: {error:?}"),
+                }
+            };
+            let Ok(known) = Checkpoint::open(&path, &OpenOptions::default()) else { continue };
+            if !listed {
+                let reason = [Format::TorchLegacy, Format::NnTemplate].contains(&known.format());
+                assert!(reason, "{name} is {}", known.format());
+                continue;
+            }
+            let open = |present: &RangeSet| {
+                let options = OpenOptions { present: Some(present.clone()), ..OpenOptions::default() };
+                Checkpoint::open(sparse.path(), &options).unwrap()
+            };
+            // The last one alone, then all of them.
+            let names: Vec<&str> = known.tensors().iter().map(|info| info.name.as_str()).collect();
+            for names in [&names[names.len().saturating_sub(1)..], &names] {
+                let ranges = open(&present).ranges_of(names.iter().copied()).unwrap();
+                fetch(ranges, &mut present);
+                let parts = open(&present);
+                assert_eq!(parts.tensors(), known.tensors(), "{name}");
+                for tensor in names {
+                    assert_eq!(values(&parts, tensor), values(&known, tensor), "{name}: {tensor}");
+                }
+                read += names.len();
+            }
+        }
+        assert!(read > 100, "{read} tensors were read in parts");
     }
 
     #[test]

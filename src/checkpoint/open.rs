@@ -232,7 +232,7 @@ impl Checkpoint {
 
     fn read(file: String, bytes: Bytes, options: &OpenOptions) -> Result<Self, CheckpointError> {
         if let Some(present) = &options.present
-            && index::need(&file, bytes.as_slice(), present)? != IndexNeed::Nothing
+            && index::need(&file, bytes.as_slice(), present, index::LEAST_ENDS)? != IndexNeed::Nothing
         {
             return Err(CheckpointError::NotFetched { file, what: "its directory or header".to_owned() });
         }

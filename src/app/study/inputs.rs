@@ -14,6 +14,7 @@ use crate::app::lock::{LockedArtifact, LockedFile};
 use crate::app::pull::{Pulled, local, pull, resolve};
 use crate::app::session::Session;
 use crate::digest::Digest;
+use crate::report::input::Verified;
 use crate::store::write_durable;
 use crate::study::{self, Found, Inventory, Plan, plan};
 
@@ -146,7 +147,7 @@ impl Pinned {
                 path: self.file.display().to_string(),
                 digest: self.found.digest.clone(),
                 size: self.found.bytes,
-                sha256: object.sha256,
+                sha256: Some(object.sha256),
             }],
         };
         let record = InputRecord {
@@ -158,9 +159,16 @@ impl Pinned {
             size: self.found.bytes,
             digest: Some(self.found.digest.clone()),
             sha256: Some(object.sha256),
-            verified: true,
+            verified: Verified::Whole,
         };
-        Ok(Some(Pulled { record, path: object.path, artifact: None, downloaded: false, locked: Some(locked) }))
+        Ok(Some(Pulled {
+            record,
+            path: object.path,
+            artifact: None,
+            downloaded: false,
+            parts: None,
+            locked: Some(locked),
+        }))
     }
 }
 
