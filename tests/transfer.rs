@@ -1,7 +1,7 @@
 //! Downloads against a server that misbehaves: each fault ends with the right bytes or with the right error, and never
 //! with wrong bytes under a final name.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod support;
 

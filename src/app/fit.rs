@@ -1,6 +1,6 @@
 //! The main job: pretrained and fine-tuned checkpoints in, explained variance of every layer out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
@@ -19,9 +19,11 @@ use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::input::{Input, Seeded};
-use super::lock::{LOCK_FILE, Lock, LockError};
+use super::lock::{LOCK_FILE, Lock};
 use super::parts::{Extent, Wish, pull_parts};
-use super::pull::{Pulled, pull};
+use super::pinned::{LockMode, Pins};
+use super::pull::{Pulled, pull_pinned};
+use super::roots;
 use super::session::Session;
 
 /// What to fit.
@@ -46,8 +48,8 @@ pub struct FitOptions {
     pub file: Option<String>,
     /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
     pub extent: Extent,
-    /// Hold the inputs to the lock in `folder`.
-    pub locked: bool,
+    /// What to do with the lock in `folder`, where there is one.
+    pub lock: LockMode,
 }
 
 impl FitOptions {
@@ -63,7 +65,7 @@ impl FitOptions {
             key: None,
             file: None,
             extent: Extent::default(),
-            locked: false,
+            lock: LockMode::default(),
         }
     }
 
@@ -108,21 +110,23 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     }
     let pretrained = Seeded { seed: None, input: options.pretrained.clone() };
     let inputs: Vec<Seeded> = std::iter::once(pretrained).chain(options.finetuned.iter().cloned()).collect();
+    let pins = Pins::read(&options.folder.join(LOCK_FILE), options.lock)?;
+    let files: Vec<_> = inputs.iter().map(|seeded| (seeded, options.file.as_deref())).collect();
     let pulled = match &select {
-        None => pull(session, &inputs, options.file.as_deref()).await?,
+        None => pull_pinned(session, &files, &pins).await?,
         Some(globs) => {
             let wish = Wish { layers: Some(globs.clone()), key: options.key.clone(), extent: options.extent };
-            pull_parts(session, &inputs, (options.file.as_deref(), &wish)).await?
+            pull_parts(session, &files, (&pins, &wish)).await?
         }
     };
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
-    if options.locked {
-        hold(&options.folder, &lock)?;
+    if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
+        locked.hold(&lock)?;
     }
     let artifacts = pulled.iter().filter_map(|pulled| pulled.artifact.clone()).collect();
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
-    let folder = options.folder.clone();
+    let (folder, store) = (options.folder.clone(), session.store.clone());
     let fit = run_blocking("the fit", move || {
         let (layers, fits) = compute(&pulled, options.key.clone(), &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
@@ -130,16 +134,13 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
         })?;
         let fit = Fit { record: record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
         fit.write(&options.folder)?;
+        if !fit.lock.artifacts.is_empty() {
+            roots::register(&store, &options.folder.join(LOCK_FILE))?;
+        }
         Ok(fit)
     })
     .await?;
     Ok(FitOutcome { fit, folder, artifacts, downloaded })
-}
-
-fn hold(folder: &Path, now: &Lock) -> Result<(), AppError> {
-    let path = folder.join(LOCK_FILE);
-    let lock = Lock::read(&path)?.ok_or(LockError::Missing { path })?;
-    Ok(lock.hold(now)?)
 }
 
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.

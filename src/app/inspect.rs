@@ -16,6 +16,7 @@ use super::fit;
 use super::input::{Input, Seeded};
 use super::layer_table::shape_text;
 use super::parts::{Extent, Parts, Wish, pull_parts};
+use super::pinned::Pins;
 use super::pull::Pulled;
 use super::session::Session;
 
@@ -96,7 +97,8 @@ pub async fn inspect(session: &Session, options: InspectOptions) -> Result<Inspe
     let globs = fit::globs(&options.layer_globs)?;
     let seeded = Seeded { seed: None, input: options.input.clone() };
     let wish = options.wish(globs.as_ref());
-    let mut pulled = pull_parts(session, &[seeded], (options.file.as_deref(), &wish)).await?;
+    let input = [(&seeded, options.file.as_deref())];
+    let mut pulled = pull_parts(session, &input, (&Pins::default(), &wish)).await?;
     let pulled = pulled.pop().ok_or(AppError::Worker { what: "the inspection" })?;
     let norms = options.norms != Norms::Never && (pulled.parts.is_none() || wish.layers.is_some());
     let progress = session.progress.clone();

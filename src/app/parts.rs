@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use futures_util::future::try_join_all;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready, try_join_all};
 use globset::GlobSet;
 
 use crate::checkpoint::{Checkpoint, IndexNeed, OpenOptions, TensorInfo, index_need};
@@ -14,9 +15,10 @@ use crate::wandb::{Client, Fetched, RemoteFile, RemoteParts};
 use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_record::InputRecord;
-use super::input::Seeded;
+use super::input::{Input, Seeded};
 use super::lock::{LockedArtifact, LockedFile};
-use super::pull::{Choice, Pulled, pull_chosen, resolve_all};
+use super::pinned::Pins;
+use super::pull::{Choice, Pulled, choose_pinned, pull_chosen};
 use super::session::Session;
 
 /// Parts are fetched when they come to at most this share of the file: the whole is verified against W&B's digest and
@@ -63,34 +65,50 @@ pub struct Parts {
     pub requests: usize,
 }
 
-/// Makes the wanted layers of every input readable. As [`super::pull::pull`] for inputs that are here as a whole, that
+/// Makes the wanted layers of every input readable. As [`pull_pinned`](super::pull::pull_pinned) for inputs that are here as a whole, that
 /// cannot be read in parts, or that are not worth it.
 pub(super) async fn pull_parts(
     session: &Session,
-    inputs: &[Seeded],
-    (file, wish): (Option<&str>, &Wish),
+    inputs: &[(&Seeded, Option<&str>)],
+    (pins, wish): (&Pins, &Wish),
 ) -> Result<Vec<Pulled>, AppError> {
-    let chosen = resolve_all(session, inputs, file).await?;
-    let mut parts: Vec<Option<Pulled>> = match &session.client {
-        Some(client) if wish.extent != Extent::Whole => {
-            let files = chosen.iter().flatten().count();
-            let reads = inputs.iter().zip(&chosen).map(async |(seeded, choice)| match choice {
-                Some(choice) => Reading { session, client, seeded, choice, wish, files }.read().await,
-                None => Ok(None),
-            });
-            try_join_all(reads).await?
-        }
-        _ => inputs.iter().map(|_| None).collect(),
-    };
-    let rest = || parts.iter().map(Option::is_none);
-    let whole: Vec<Seeded> =
-        inputs.iter().zip(rest()).filter(|(_, rest)| *rest).map(|(input, _)| input.clone()).collect();
-    let choices = chosen.into_iter().zip(rest()).filter(|(_, rest)| *rest).map(|(choice, _)| choice).collect();
-    let mut whole = pull_chosen(session, &whole, choices).await?.into_iter();
-    for part in parts.iter_mut().filter(|part| part.is_none()) {
-        *part = whole.next();
+    let choices = choose_pinned(session, inputs, pins).await?;
+    let artifacts = inputs.iter().filter(|(seeded, _)| matches!(seeded.input, Input::Artifact(_)));
+    let files = choices.len();
+    let mut reads: Vec<BoxFuture<'_, Result<Option<Pulled>, AppError>>> = Vec::with_capacity(files);
+    for ((seeded, _), choice) in artifacts.zip(&choices) {
+        reads.push(match session.client.as_ref().filter(|_| wish.extent != Extent::Whole) {
+            Some(client) => {
+                let reading = Reading { session, client, seeded, choice, wish, files };
+                async move { reading.read().await }.boxed()
+            }
+            None => ready(Ok(None)).boxed(),
+        });
     }
-    Ok(parts.into_iter().flatten().collect())
+    let mut parts = try_join_all(reads).await?.into_iter();
+    let mut pulled: Vec<Option<Pulled>> = Vec::with_capacity(inputs.len());
+    let (mut rest, mut rest_choices) = (Vec::new(), Vec::new());
+    let mut choices = choices.into_iter();
+    for &(seeded, _) in inputs {
+        let choice = match seeded.input {
+            Input::Artifact(_) => choices.next(),
+            Input::File(_) => None,
+        };
+        let part = choice.as_ref().and_then(|_| parts.next()).flatten();
+        if part.is_none() {
+            rest.push(seeded);
+            rest_choices.extend(choice);
+        }
+        pulled.push(part);
+    }
+    let mut whole = pull_chosen(session, (&rest, rest_choices), pins).await?.into_iter();
+    for part in &mut pulled {
+        match part {
+            Some(part) => part.locked.as_ref().map_or(Ok(()), |locked| pins.check(locked))?,
+            None => *part = whole.next(),
+        }
+    }
+    Ok(pulled.into_iter().flatten().collect())
 }
 
 /// One input that may be read in parts.

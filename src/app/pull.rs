@@ -3,17 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use futures_util::future::try_join_all;
+use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::report::input::Verified;
-use crate::wandb::{Artifact, Client, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
+use crate::wandb::{Artifact, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
+use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
 use super::lock::{LockedArtifact, LockedFile};
 use super::parts::Parts;
+use super::pinned::{Pins, resolve_pinned};
+use super::resolve::{Resolved, obtain};
 use super::session::Session;
 
 /// Endings of files that hold weights.
@@ -40,40 +43,61 @@ pub struct Pulled {
 /// `file` names the checkpoint in artifacts that hold several files.
 ///
 /// # Errors
-/// [`AppError`] naming the first input that could not be had.
+/// [`AppError`] naming the first input that could not be had; offline, all that the store lacks.
 pub async fn pull(session: &Session, inputs: &[Seeded], file: Option<&str>) -> Result<Vec<Pulled>, AppError> {
-    let chosen = resolve_all(session, inputs, file).await?;
-    pull_chosen(session, inputs, chosen).await
+    let inputs: Vec<_> = inputs.iter().map(|seeded| (seeded, file)).collect();
+    pull_pinned(session, &inputs, &Pins::default()).await
 }
 
-/// What every input stands for; nothing for local files.
-pub(super) async fn resolve_all(
+/// [`pull`] with a file for each input, held to a lock.
+pub(super) async fn pull_pinned(
     session: &Session,
-    inputs: &[Seeded],
-    file: Option<&str>,
-) -> Result<Vec<Option<Choice>>, AppError> {
-    try_join_all(inputs.iter().map(|seeded| resolve(session, &seeded.input, file))).await
+    inputs: &[(&Seeded, Option<&str>)],
+    pins: &Pins,
+) -> Result<Vec<Pulled>, AppError> {
+    let choices = choose_pinned(session, inputs, pins).await?;
+    let inputs: Vec<&Seeded> = inputs.iter().map(|(seeded, _)| *seeded).collect();
+    pull_chosen(session, (&inputs, choices), pins).await
 }
 
-/// [`pull`] when it is known what the inputs stand for.
+/// What the artifacts among the inputs stand for, in their order, and which of their files are meant.
+pub(super) async fn choose_pinned(
+    session: &Session,
+    inputs: &[(&Seeded, Option<&str>)],
+    pins: &Pins,
+) -> Result<Vec<Choice>, AppError> {
+    let of_artifact = |(seeded, file): &(&Seeded, Option<&str>)| match &seeded.input {
+        Input::Artifact(name) => Some((name.clone(), file.map(str::to_owned))),
+        Input::File(_) => None,
+    };
+    let (names, files): (Vec<_>, Vec<_>) = inputs.iter().filter_map(of_artifact).unzip();
+    let resolved = resolve_pinned(session, &names, pins).await?;
+    resolved.into_iter().zip(files).map(|(resolved, file)| choose(resolved, file.as_deref())).collect()
+}
+
+/// Makes inputs readable of which it is known what the artifacts among them stand for.
 pub(super) async fn pull_chosen(
     session: &Session,
-    inputs: &[Seeded],
-    chosen: Vec<Option<Choice>>,
+    (inputs, choices): (&[&Seeded], Vec<Choice>),
+    pins: &Pins,
 ) -> Result<Vec<Pulled>, AppError> {
-    let wanted: Vec<Wanted> = chosen.iter().flatten().map(|choice| choice.wanted.clone()).collect();
-    let mut downloads = match &session.client {
-        Some(client) if !wanted.is_empty() => download(client, session, &wanted).await?,
-        _ => Vec::new(),
-    }
-    .into_iter();
+    let wanted = choices.iter().map(|choice| choice.wanted.clone()).collect();
+    let downloads = obtain(session, wanted).await?;
+    know_sha256(session, &downloads).await?;
+    let mut got = choices.iter().zip(downloads);
     let mut pulled = Vec::with_capacity(inputs.len());
-    for (seeded, choice) in inputs.iter().zip(chosen) {
-        pulled.push(match (&seeded.input, choice) {
-            (Input::File(path), _) => local(seeded, path)?,
-            (Input::Artifact(_), Some(choice)) => fetched(seeded, &choice, downloads.next())?,
-            (Input::Artifact(name), None) => return Err(AppError::Offline { what: name.to_string() }),
-        });
+    for &seeded in inputs {
+        let one = match &seeded.input {
+            Input::File(path) => local(seeded, path)?,
+            Input::Artifact(_) => {
+                let (choice, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
+                fetched(session, (seeded, choice), download)?
+            }
+        };
+        if let Some(locked) = &one.locked {
+            pins.check(locked)?;
+        }
+        pulled.push(one);
     }
     Ok(pulled)
 }
@@ -99,22 +123,16 @@ pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option
 pub(super) struct Choice {
     pub(super) reference: String,
     pub(super) path: String,
-    digest: String,
     pub(super) wanted: Wanted,
 }
 
-pub(super) async fn resolve(session: &Session, input: &Input, file: Option<&str>) -> Result<Option<Choice>, AppError> {
-    let Input::Artifact(name) = input else { return Ok(None) };
-    let client = session.online(name)?;
-    let name = session.qualify(name).await?;
-    let artifact = client.artifact(&name).await.map_err(AppError::wandb(format!("resolve {name}")))?;
-    let reading = format!("read the manifest of {}", artifact.name());
-    let manifest = client.manifest(&artifact).await.map_err(AppError::wandb(reading))?;
+/// Decides which file of a version is meant.
+pub(super) fn choose(resolved: Resolved, file: Option<&str>) -> Result<Choice, AppError> {
+    let Resolved { asked, artifact, manifest } = resolved;
     let path = checkpoint_in(&artifact, &manifest, file)?;
-    let digest = manifest.entries.get(&path).map(|entry| entry.digest.clone()).unwrap_or_default();
     let exactly = [globset::escape(&path)];
     let filter = Filter::new(&exactly, &[]).map_err(AppError::wandb("select the checkpoint"))?;
-    Ok(Some(Choice { reference: name.to_string(), path, digest, wanted: Wanted { artifact, manifest, filter } }))
+    Ok(Choice { reference: asked.to_string(), path, wanted: Wanted { artifact, manifest, filter } })
 }
 
 /// The file of an artifact that holds the weights: the one named, the only one, or the only one with a checkpoint's ending.
@@ -137,17 +155,25 @@ fn checkpoint_in(artifact: &Artifact, manifest: &Manifest, file: Option<&str>) -
     }
 }
 
-async fn download(client: &Client, session: &Session, wanted: &[Wanted]) -> Result<Vec<DownloadedArtifact>, AppError> {
-    let options = DownloadOptions::default();
-    client.download(&session.store, wanted, &options).await.map_err(AppError::wandb("download the inputs"))
+/// Brings the SHA-256 of all files into the store's memory, on all cores.
+pub(super) async fn know_sha256(session: &Session, downloads: &[DownloadedArtifact]) -> Result<(), AppError> {
+    let objects: Vec<_> =
+        downloads.iter().flat_map(|artifact| &artifact.files).map(|file| file.object.clone()).collect();
+    let store = session.store.clone();
+    let work = move || objects.par_iter().try_for_each(|object| store.sha256(object).map(drop)).map_err(AppError::from);
+    run_blocking("hashing the inputs", work).await
 }
 
-fn fetched(seeded: &Seeded, choice: &Choice, download: Option<DownloadedArtifact>) -> Result<Pulled, AppError> {
-    let download = download.ok_or(AppError::Worker { what: "the download" })?;
+fn fetched(
+    session: &Session,
+    (seeded, choice): (&Seeded, &Choice),
+    download: DownloadedArtifact,
+) -> Result<Pulled, AppError> {
     let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
     let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
     let artifact = download.artifact;
-    let (digest, sha256, size) = (file.object.digest.to_string(), file.object.sha256, file.object.size);
+    let (digest, size) = (file.object.digest.to_string(), file.object.size);
+    let sha256 = session.store.sha256(&file.object)?;
     let record = InputRecord {
         input: seeded.input.to_string(),
         seed: seeded.seed,
@@ -165,7 +191,7 @@ fn fetched(seeded: &Seeded, choice: &Choice, download: Option<DownloadedArtifact
         digest: artifact.digest.clone(),
         files: vec![LockedFile { path: choice.path.clone(), digest, size, sha256: Some(sha256) }],
     };
-    tracing::info!(artifact = %artifact.name(), digest = choice.digest, "verified");
+    tracing::info!(artifact = %artifact.name(), path = choice.path, "verified");
     let downloaded = file.origin == Origin::Network;
     Ok(Pulled {
         record,

@@ -10,6 +10,7 @@
 //!     ranges/<alg>-<hex>              sparse file of the object's size with the parts that were read remotely
 //!     ranges/<alg>-<hex>.json         which parts those are; without it they count for nothing
 //!     locks/<alg>-<hex>               advisory lock of one object: who holds it may write the partial
+//!     resolutions/ manifests/ roots/  records that whoever uses the store keeps in it
 //! ```
 //!
 //! Invariants: a file has its object name only when its bytes hash to that name; an object that somebody else put there
@@ -18,12 +19,21 @@
 
 mod durable;
 mod error;
+mod inventory;
+mod lock;
 mod object;
 mod partial;
+mod prune;
+mod record;
+mod space;
 mod sparse;
 
-pub use durable::{DurableFile, write_durable};
+pub use durable::{DurableFile, write_durable, write_private};
 pub use error::StoreError;
-pub use object::{Object, Reservation, Store};
+pub use inventory::{Inventory, Leftover, LeftoverKind, StoredObject, Usage};
+pub use object::{Object, Reservation, Store, Verdict};
 pub use partial::Partial;
+pub use prune::{PrunePlan, PruneRules, Pruned, Reason, Removal, Removed, plan as plan_pruning};
+pub use record::RecordKind;
+pub use space::Space;
 pub use sparse::{Holding, Sparse};

@@ -4,7 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::digest::{Digest, FileHasher};
+use bytes::Bytes;
+
+use crate::digest::{Digest, PooledHasher};
 
 use super::durable::sync_folder;
 use super::error::StoreError;
@@ -18,7 +20,7 @@ pub struct Partial {
     size: u64,
     path: PathBuf,
     file: File,
-    hasher: FileHasher,
+    hasher: PooledHasher,
     /// Held until the partial is dropped.
     _lock: File,
 }
@@ -33,7 +35,8 @@ impl Partial {
             .append(true)
             .open(&path)
             .map_err(StoreError::io("open", &path))?;
-        let hasher = hash_reader(digest.algorithm(), &file, |_| ()).map_err(StoreError::io("read", &path))?;
+        let mut hasher = PooledHasher::new(&store.hashing, digest.algorithm());
+        hash_reader(&mut hasher, &file, |_| ()).map_err(StoreError::io("read", &path))?;
         let mut partial = Self { store, digest, size, path, file, hasher, _lock: lock };
         if partial.len() > size {
             partial.restart()?;
@@ -51,12 +54,12 @@ impl Partial {
         self.len() == 0
     }
 
-    /// Appends bytes, hashing them.
+    /// Appends bytes; they are hashed meanwhile.
     ///
     /// # Errors
     /// [`StoreError::DiskFull`] or [`StoreError::Io`]; what was written before stays.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(StoreError::io("write", &self.path))?;
+    pub fn append(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.file.write_all(&bytes).map_err(StoreError::io("write", &self.path))?;
         self.hasher.update(bytes);
         Ok(())
     }
@@ -67,7 +70,7 @@ impl Partial {
     /// [`StoreError::Io`] when the file cannot be cut.
     pub fn restart(&mut self) -> Result<(), StoreError> {
         self.file.set_len(0).map_err(StoreError::io("truncate", &self.path))?;
-        self.hasher = FileHasher::new(self.digest.algorithm());
+        self.hasher = PooledHasher::new(&self.store.hashing, self.digest.algorithm());
         Ok(())
     }
 
@@ -75,7 +78,7 @@ impl Partial {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when they are not what was promised: the bytes are deleted then.
-    pub fn commit(self) -> Result<Object, StoreError> {
+    pub fn commit(mut self) -> Result<Object, StoreError> {
         let found = self.hasher.digest();
         if found != self.digest || self.len() != self.size {
             let found_size = self.len();
@@ -90,8 +93,8 @@ impl Partial {
             sync_folder(folder).map_err(StoreError::io("sync", folder))?;
         }
         let metadata = fs::metadata(&path).map_err(StoreError::io("read", &path))?;
-        let object = Object { path, digest: self.digest, size: self.size, sha256: self.hasher.sha256() };
-        self.store.remember(&object, modified_ns(&metadata))?;
+        let object = Object { path, digest: self.digest, size: self.size };
+        self.store.remember(&object, modified_ns(&metadata), None)?;
         self.store.forget_parts(&object.digest)?;
         Ok(object)
     }

@@ -16,7 +16,7 @@ use crate::ranges::RangeSet;
 
 use super::durable::{sync_folder, write_durable};
 use super::error::StoreError;
-use super::object::{Object, Store, create_folder_of};
+use super::object::{Object, Store, create_folder_of, file_name};
 
 /// What [`Store::sparse`] found.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the file system refuses.
     pub fn sparse(&self, digest: &Digest, size: u64) -> Result<Holding, StoreError> {
-        let lock = self.lock(&name_of(digest))?;
+        let lock = self.lock(digest)?;
         if let Some(object) = self.find(digest, size)? {
             self.forget_parts(digest)?;
             return Ok(Holding::Whole(object));
@@ -75,12 +75,8 @@ impl Store {
     }
 
     fn parts_path(&self, digest: &Digest) -> PathBuf {
-        self.own("ranges").join(name_of(digest))
+        self.own("ranges").join(file_name(digest))
     }
-}
-
-fn name_of(digest: &Digest) -> String {
-    format!("{}-{}", digest.algorithm().folder(), digest.to_hex())
 }
 
 fn record_of(path: &Path) -> PathBuf {
@@ -258,7 +254,7 @@ mod tests {
         let digest = Digest::of(Algorithm::Md5, b"hello");
         let Reservation::Missing(mut partial) = store.reserve(&digest, 5).unwrap() else { panic!("not whole yet") };
         assert!(partial.is_empty(), "parts are no beginning");
-        partial.append(b"hello").unwrap();
+        partial.append(bytes::Bytes::from_static(b"hello")).unwrap();
         partial.commit().unwrap();
         assert_eq!(fs::read_dir(folder.path().join("wandb-pca-1/ranges")).unwrap().count(), 0);
         assert!(matches!(store.sparse(&digest, 5).unwrap(), Holding::Whole(_)));

@@ -70,6 +70,7 @@ struct State {
     seen: Vec<Seen>,
     version: u32,
     signature: u32,
+    no_batches: bool,
 }
 
 /// The server; it ends with the test's runtime.
@@ -109,6 +110,11 @@ impl Misbehaving {
 
     pub fn no_more_faults(&self) {
         self.state.lock().unwrap().object_faults.clear();
+    }
+
+    /// Refuses questions about several names.
+    pub fn refuse_batches(&self) {
+        self.state.lock().unwrap().no_batches = true;
     }
 
     pub fn api_fails(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -206,6 +212,19 @@ impl Misbehaving {
                 let known = self.state.lock().unwrap().artifacts.contains_key(name);
                 let membership = if known { self.membership(name) } else { Value::Null };
                 json!({ "data": { "project": { "artifactCollectionMembership": membership } } })
+            }
+            "ArtifactMemberships" if self.state.lock().unwrap().no_batches => {
+                json!({ "data": null, "errors": [{ "message": "query is too complex" }] })
+            }
+            "ArtifactMemberships" => {
+                // One project is all there is, so that every name is asked of the first one.
+                let names = variables.as_object().unwrap().iter().filter(|(key, _)| key.starts_with('n'));
+                let member = |(key, name): (&String, &Value)| {
+                    let name = name.as_str().unwrap().split(':').next().unwrap();
+                    let known = self.state.lock().unwrap().artifacts.contains_key(name);
+                    (key.replace('n', "m"), if known { self.membership(name) } else { Value::Null })
+                };
+                json!({ "data": { "p0": names.map(member).collect::<serde_json::Map<_, _>>() } })
             }
             "FetchArtifactManifest" => {
                 let url = format!("{}/manifest/{}", self.base, variables["id"].as_str().unwrap());

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use crate::digest::Algorithm;
+
 use super::super::error::WandbError;
-use super::manifest::check_path;
+use super::Artifact;
+use super::manifest::{Entry, Manifest, check_path};
 
 /// Where the bytes of an entry come from.
 #[derive(Debug, Clone)]
@@ -43,6 +46,60 @@ impl From<Bytes> for Source {
     }
 }
 
+/// Whether the target of a reference is looked at when it is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checksum {
+    /// It is, and the entry pins what is there now.
+    #[default]
+    Compute,
+    /// It is not: the entry's digest is made of the address alone, as with `checksum=False` of the official SDK.
+    Skip,
+}
+
+/// An entry that points elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reference {
+    /// Entry path; for a folder the path of its files' parent, empty for the root.
+    pub(super) path: String,
+    pub(super) uri: String,
+    pub(super) checksum: Checksum,
+}
+
+/// How long a version is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ttl {
+    /// As its team or project says.
+    #[default]
+    Inherited,
+    /// For ever, whatever the team says.
+    Never,
+    /// For so many seconds, at least one.
+    Seconds(u64),
+}
+
+impl Ttl {
+    /// As `createArtifact` takes it; nothing leaves it to the server, which inherits.
+    pub(super) fn wire(self) -> Option<i64> {
+        match self {
+            Self::Inherited => None,
+            Self::Never => Some(-2),
+            Self::Seconds(seconds) => i64::try_from(seconds).ok(),
+        }
+    }
+}
+
+/// What a new version stands on.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Basis {
+    /// Nothing: the draft's entries are all.
+    #[default]
+    Nothing,
+    /// An older version, whose entries were copied; its id.
+    Version(String),
+    /// The server lays the entries over this version's, or over the latest one's.
+    Increment(Option<String>),
+}
+
 /// A new version of a collection, to be logged by a run.
 #[derive(Debug, Clone)]
 pub struct ArtifactDraft {
@@ -52,8 +109,15 @@ pub struct ArtifactDraft {
     pub(super) metadata: Map<String, Value>,
     pub(super) aliases: Vec<String>,
     pub(super) tags: Vec<String>,
-    pub(super) ttl_seconds: Option<u64>,
+    pub(super) ttl: Ttl,
+    pub(super) algorithm: Algorithm,
+    pub(super) basis: Basis,
+    /// Entries of an older version that stay.
+    pub(super) kept: BTreeMap<String, Entry>,
     pub(super) files: BTreeMap<String, Source>,
+    pub(super) references: Vec<Reference>,
+    /// Where the entries that stay are stored.
+    pub(super) region: Option<String>,
 }
 
 impl ArtifactDraft {
@@ -82,9 +146,56 @@ impl ArtifactDraft {
             metadata: Map::new(),
             aliases,
             tags: Vec::new(),
-            ttl_seconds: None,
+            ttl: Ttl::Inherited,
+            algorithm: Algorithm::Md5,
+            basis: Basis::Nothing,
+            kept: BTreeMap::new(),
             files: BTreeMap::new(),
+            references: Vec::new(),
+            region: None,
         })
+    }
+
+    /// A draft with everything that a version holds, to be changed and logged as the next version of the collection that
+    /// the version was logged to: the official SDK's `new_draft`. Description, metadata and digest algorithm go with it.
+    ///
+    /// # Errors
+    /// As [`ArtifactDraft::new`].
+    pub fn from_version(version: &Artifact, manifest: Manifest) -> Result<Self, WandbError> {
+        let mut draft = Self::new(version.source.collection.clone(), version.artifact_type.clone())?;
+        draft.description.clone_from(&version.description);
+        draft.metadata.clone_from(&version.metadata);
+        draft.algorithm = manifest.algorithm;
+        draft.basis = Basis::Version(version.id.clone());
+        (draft.kept, draft.region) = (manifest.entries, manifest.region);
+        Ok(draft)
+    }
+
+    /// Makes the version an increment: only the draft's entries are announced, and the server lays them over the base, or
+    /// over the latest version when none is given. Nothing can be taken away like this.
+    #[must_use]
+    pub fn as_increment_of(mut self, base: Option<&Artifact>) -> Self {
+        self.basis = Basis::Increment(base.map(|base| base.id.clone()));
+        self.kept.clear();
+        self
+    }
+
+    /// Leaves an entry of the older version out.
+    ///
+    /// # Errors
+    /// [`WandbError::NotFound`] when the older version has no such entry.
+    pub fn without(mut self, path: &str) -> Result<Self, WandbError> {
+        match self.kept.remove(path) {
+            Some(_) => Ok(self),
+            None => {
+                Err(WandbError::NotFound { what: format!("entry `{path}` of the version that the draft is made of") })
+            }
+        }
+    }
+
+    /// Paths of the entries that stay from the older version.
+    pub fn kept(&self) -> impl Iterator<Item = &str> {
+        self.kept.keys().map(String::as_str)
     }
 
     /// The collection's name.
@@ -145,25 +256,64 @@ impl ArtifactDraft {
         Ok(self)
     }
 
-    /// Sets for how many seconds the version is kept.
+    /// Sets how long the version is kept.
     #[must_use]
-    pub fn with_ttl_seconds(mut self, seconds: Option<u64>) -> Self {
-        self.ttl_seconds = seconds.filter(|seconds| *seconds > 0);
+    pub fn with_ttl(mut self, ttl: Ttl) -> Self {
+        self.ttl = match ttl {
+            Ttl::Seconds(0) => Ttl::Inherited,
+            ttl => ttl,
+        };
         self
     }
 
-    /// Adds a file under `path`.
+    /// Sets how files are hashed. Where the server, the entity or the collection does not take XXH128, MD5 is used and the
+    /// watcher is told.
+    #[must_use]
+    pub fn with_digest_algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Adds a file under `path`; an entry of that path in the version that the draft was made of is replaced.
     ///
     /// # Errors
     /// [`WandbError::EntryPath`] for a path that is unsafe or already taken.
     pub fn with_file(mut self, path: impl Into<String>, source: impl Into<Source>) -> Result<Self, WandbError> {
         let path = path.into();
-        let taken = self.files.contains_key(&path).then_some("the draft has it already");
-        if let Some(reason) = check_path(&path).err().or(taken) {
-            return Err(WandbError::EntryPath { artifact: self.name, path, reason });
-        }
+        self.check_free(&path)?;
+        self.kept.remove(&path);
         self.files.insert(path, source.into());
         Ok(self)
+    }
+
+    /// Adds an entry that points at `uri` instead of holding bytes. Known are `http`, `https`, `file` (a folder becomes one
+    /// entry for each of its files, below `path`) and `wandb-artifact`, either as `wandb-artifact://<hex id>/<path>` or as
+    /// `wandb-artifact://entity/project/name:alias/<path>`; others are recorded unseen and need [`Checksum::Skip`]. Where
+    /// `path` is empty it is the last part of the address. The target is looked at when the draft is prepared.
+    ///
+    /// # Errors
+    /// [`WandbError::EntryPath`] for a path that is unsafe or already taken, [`WandbError::Option`] for an address that
+    /// is none or holds a password.
+    pub fn with_reference(
+        mut self,
+        path: impl Into<String>,
+        uri: impl Into<String>,
+        checksum: Checksum,
+    ) -> Result<Self, WandbError> {
+        let (path, uri) = (path.into(), uri.into());
+        super::refer::check_uri(&uri)?;
+        if !path.is_empty() {
+            self.check_free(&path)?;
+        }
+        self.references.push(Reference { path, uri, checksum });
+        Ok(self)
+    }
+
+    fn check_free(&self, path: &str) -> Result<(), WandbError> {
+        let taken = self.files.contains_key(path) || self.references.iter().any(|reference| reference.path == path);
+        let reason = check_path(path).err().or(taken.then_some("the draft has it already"));
+        let (artifact, path) = (self.name.clone(), path.to_owned());
+        reason.map_or(Ok(()), |reason| Err(WandbError::EntryPath { artifact, path, reason }))
     }
 }
 

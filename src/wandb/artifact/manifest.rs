@@ -157,8 +157,8 @@ impl Manifest {
     }
 
     /// A manifest to upload.
-    pub(crate) fn of(entries: BTreeMap<String, Entry>) -> Self {
-        Self { entries, algorithm: Algorithm::Md5, region: None }
+    pub(crate) fn of(entries: BTreeMap<String, Entry>, algorithm: Algorithm) -> Self {
+        Self { entries, algorithm, region: None }
     }
 
     /// The artifact digest of these entries, lower-case hex.
@@ -181,7 +181,10 @@ impl Manifest {
             storage_policy_config: serde_json::Value,
             contents: &'a BTreeMap<String, Entry>,
         }
-        let storage_policy_config = serde_json::json!({"storageLayout": "V2"});
+        let mut storage_policy_config = serde_json::json!({"storageLayout": "V2"});
+        if let Some(region) = &self.region {
+            storage_policy_config["storageRegion"] = region.as_str().into();
+        }
         let contents = &self.entries;
         serde_json::to_vec(&Out { version: 1, storage_policy: POLICY, storage_policy_config, contents })
     }
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_official_vectors_of_artifact_digests() {
-        assert_eq!(Manifest::of(BTreeMap::new()).digest(), "64e7c61456b10382e2f3b571ac24b659");
+        assert_eq!(Manifest::of(BTreeMap::new(), Algorithm::Md5).digest(), "64e7c61456b10382e2f3b571ac24b659");
         let hello =
             r#"{"h.txt":{"digest":"sZRqySSS0jR8YjW00mERhA==","size":6,"birthArtifactID":"QXI=","skip_cache":false}}"#;
         let parsed = parse(hello, "bc34867cc3839a21afe6711ab76d5dc5").unwrap();
@@ -295,7 +298,7 @@ mod tests {
     fn an_unknown_algorithm_is_not_taken_for_md5() {
         let contents = r#"{"a":{"digest":"sZRqySSS0jR8YjW00mERhA==","size":6,"extra":{"alg":"SHA256"}}}"#;
         let entries: BTreeMap<String, Entry> = serde_json::from_str(contents).unwrap();
-        let digest = Manifest::of(entries).digest();
+        let digest = Manifest::of(entries, Algorithm::Md5).digest();
         assert!(parse(contents, &digest).unwrap().entries["a"].file_digest().is_err());
     }
 
@@ -303,7 +306,7 @@ mod tests {
         #[test]
         fn what_we_write_we_read(paths in proptest::collection::btree_set("[a-zé]{1,6}(/[a-z<>&]{1,4})?", 0..20)) {
             let entry = |path: &String| Entry::file(Digest::of(Algorithm::Md5, path.as_bytes()), path.len() as u64, None);
-            let written = Manifest::of(paths.iter().map(|path| (path.clone(), entry(path))).collect());
+            let written = Manifest::of(paths.iter().map(|path| (path.clone(), entry(path))).collect(), Algorithm::Md5);
             let read = Manifest::parse(&written.to_json().unwrap(), "a", &written.digest()).unwrap();
             prop_assert_eq!(read, written);
         }

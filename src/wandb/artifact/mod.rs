@@ -6,16 +6,24 @@ pub mod download;
 pub mod draft;
 pub mod export;
 pub mod filter;
+mod folder;
+pub mod link;
 mod listing;
+mod lookup;
 pub mod manifest;
 pub mod name;
+pub mod prepare;
+pub mod present;
 pub mod ranges;
 mod receive;
+mod refer;
 pub(super) mod send;
-mod source;
-pub(super) mod upload;
+pub(super) mod source;
+pub mod upload;
 mod urls;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Client;
@@ -35,7 +43,7 @@ pub use listing::{ArtifactType, Collection};
 const MANIFEST_LIMIT: usize = 1 << 30;
 
 /// A committed version of a collection.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Artifact {
     /// The server's id.
@@ -183,6 +191,14 @@ impl Client {
     /// # Errors
     /// [`WandbError::ManifestDigest`], [`WandbError::EntryPath`], [`WandbError::Malformed`], or what the request met.
     pub async fn manifest(&self, artifact: &Artifact) -> Result<Manifest, WandbError> {
+        Ok(self.manifest_text(artifact).await?.0)
+    }
+
+    /// [`Client::manifest`] with the text it was parsed from, to be kept and parsed again.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`].
+    pub async fn manifest_text(&self, artifact: &Artifact) -> Result<(Manifest, Bytes), WandbError> {
         let budget = self.budget();
         let name = artifact.name().to_string();
         let what = format!("the manifest of {name}");
@@ -196,6 +212,6 @@ impl Client {
             self.transport().read_all(response, MANIFEST_LIMIT).await
         };
         let bytes = self.transport().persist(&budget, errand, once).await?;
-        Manifest::parse(&bytes, &name, &artifact.digest)
+        Ok((Manifest::parse(&bytes, &name, &artifact.digest)?, bytes))
     }
 }

@@ -320,7 +320,7 @@ fn write(
     let mut decoder = gzip.then(|| MultiGzDecoder::new(Vec::new()));
     while let Some(chunk) = chunks.blocking_recv() {
         let result = match &mut decoder {
-            None => partial.append(&chunk).map_err(Unwritten::Store),
+            None => partial.append(chunk).map_err(Unwritten::Store),
             Some(decoder) => decode(decoder, &chunk, &mut partial),
         };
         if let Err(error) = result {
@@ -334,7 +334,7 @@ fn write(
         // An end that does not come shows as bytes that are missing.
         if decoder.try_finish().is_ok() {
             let rest = std::mem::take(decoder.get_mut());
-            let result = partial.append(&rest).map_err(Unwritten::Store);
+            let result = partial.append(rest.into()).map_err(Unwritten::Store);
             return (partial, result);
         }
     }
@@ -345,8 +345,8 @@ fn decode(decoder: &mut MultiGzDecoder<Vec<u8>>, chunk: &[u8], partial: &mut Par
     // Small pieces bound how much a hostile body can inflate into memory.
     for piece in chunk.chunks(4 << 10) {
         decoder.write_all(piece).map_err(|_| Unwritten::Encoding)?;
-        partial.append(decoder.get_ref()).map_err(Unwritten::Store)?;
-        decoder.get_mut().clear();
+        let plain = std::mem::take(decoder.get_mut());
+        partial.append(plain.into()).map_err(Unwritten::Store)?;
     }
     Ok(())
 }

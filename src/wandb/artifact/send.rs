@@ -36,15 +36,17 @@ impl Client {
         budget: &Budget,
         slot: Slot<'_>,
         (file, range): (&Hashed, Range<u64>),
-        task: &Task,
+        task: &Arc<Task>,
     ) -> Result<HeaderMap, WandbError> {
         let url = self.transport().resolve(slot.url, slot.what)?;
         // An address relative to the server is a route of the API, which wants the key.
         let with_key = slot.url.starts_with('/');
         let headers = upload_headers(slot.headers, slot.what)?;
         let length = range.end - range.start;
+        let reported = Arc::new(AtomicU64::new(0));
         let once = || async {
-            let (body, moved, failure) = body(&file.source, range.clone());
+            let watched = Watched { task: Arc::clone(task), reported: Arc::clone(&reported) };
+            let (body, moved, failure) = body(&file.source, range.clone(), watched);
             let put = Put { url: &url, headers: &headers, body, length, moved, with_key };
             let answer = self.transport().put(put).await;
             match failure.lock().map(|mut failure| failure.take()) {
@@ -55,7 +57,6 @@ impl Client {
         let errand = Errand { traffic: Traffic::Object, what: slot.what };
         let answer = self.transport().persist(budget, errand, once).await?;
         file.check_unchanged()?;
-        task.advance(length);
         Ok(answer)
     }
 
@@ -68,26 +69,44 @@ impl Client {
     ) -> Result<(), WandbError> {
         let file = Hashed::of_bytes(bytes);
         let task = self.transport().progress.begin(crate::progress::Stage::Upload, slot.what, Some(file.size));
-        self.send_slice(budget, slot, (&file, 0..file.size), &task).await.map(|_| ())
+        self.send_slice(budget, slot, (&file, 0..file.size), &task.into()).await.map(|_| ())
+    }
+}
+
+/// Whoever is told how far a transfer is. What is sent again after a failure is not told again.
+struct Watched {
+    task: Arc<Task>,
+    /// Most bytes of the range that any attempt took.
+    reported: Arc<AtomicU64>,
+}
+
+impl Watched {
+    fn reached(&self, moved: u64) {
+        let before = self.reported.fetch_max(moved, Ordering::Relaxed);
+        if moved > before {
+            self.task.advance(moved - before);
+        }
     }
 }
 
 type Failure = Arc<std::sync::Mutex<Option<io::Error>>>;
 
 /// A request body read on a blocking thread, how much of it was taken, and where a read error is left.
-fn body(source: &Source, range: Range<u64>) -> (reqwest::Body, Arc<AtomicU64>, Failure) {
+fn body(source: &Source, range: Range<u64>, watched: Watched) -> (reqwest::Body, Arc<AtomicU64>, Failure) {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(4);
     let source = source.clone();
     tokio::task::spawn_blocking(move || read_range(&source, range, &sender));
     let moved = Arc::new(AtomicU64::new(0));
     let failure = Failure::default();
     let (counter, slot) = (Arc::clone(&moved), Arc::clone(&failure));
+    let watched = Arc::new(watched);
     let stream = stream::unfold(receiver, move |mut receiver| {
-        let (counter, slot) = (Arc::clone(&counter), Arc::clone(&slot));
+        let (counter, slot, watched) = (Arc::clone(&counter), Arc::clone(&slot), Arc::clone(&watched));
         async move {
             let next = match receiver.recv().await? {
                 Ok(chunk) => {
-                    counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    let taken = chunk.len() as u64;
+                    watched.reached(counter.fetch_add(taken, Ordering::Relaxed) + taken);
                     Ok(chunk)
                 }
                 Err(error) => {

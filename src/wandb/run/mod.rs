@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use super::Client;
 use super::artifact::Artifact;
 use super::artifact::draft::ArtifactDraft;
-use super::artifact::upload::Author;
+use super::artifact::prepare::PreparedArtifact;
+use super::artifact::upload::{Author, LoggedArtifact};
 use super::error::WandbError;
 use super::graphql::execute;
 use super::operations::{Bucket, UpsertBucket, UpsertBucketInput, UseArtifact, UseArtifactInput};
@@ -168,12 +169,21 @@ impl Run {
         self.log(Map::from_iter([(key.to_owned(), value)])).await
     }
 
-    /// Logs a new version of a collection as output of this run.
+    /// Logs a new version of a collection as output of this run. The version with the same content is answered where there
+    /// is one.
     ///
     /// # Errors
     /// What the upload met.
     pub async fn log_artifact(&self, draft: &ArtifactDraft) -> Result<Artifact, WandbError> {
         self.log_artifact_as(draft, [&identifier(128), &identifier(128)]).await
+    }
+
+    /// As [`Run::log_artifact`], for a draft that was hashed before, in the entity and project of this run.
+    ///
+    /// # Errors
+    /// What the upload met.
+    pub async fn log_prepared(&self, prepared: &PreparedArtifact) -> Result<LoggedArtifact, WandbError> {
+        self.log_prepared_as(prepared, [&identifier(128), &identifier(128)]).await
     }
 
     /// Records that this run uses a version.
@@ -208,15 +218,20 @@ impl Run {
         answer.await.map_err(gone)?
     }
 
-    async fn log_artifact_as(
+    async fn log_artifact_as(&self, draft: &ArtifactDraft, ids: [&str; 2]) -> Result<Artifact, WandbError> {
+        let prepared = self.client.prepare(draft.clone(), &self.home.entity, &self.home.project).await?;
+        self.log_prepared_as(&prepared, ids).await.map(|logged| logged.artifact)
+    }
+
+    async fn log_prepared_as(
         &self,
-        draft: &ArtifactDraft,
+        prepared: &PreparedArtifact,
         [client_id, sequence_client_id]: [&str; 2],
-    ) -> Result<Artifact, WandbError> {
+    ) -> Result<LoggedArtifact, WandbError> {
         let step = self.state.lock().unwrap_or_else(PoisonError::into_inner).step;
         let Home { entity, project, run } = self.home.as_ref();
         let author = Author { entity, project, run, step: Some(step), client_id, sequence_client_id };
-        self.client.upload(author, draft).await
+        self.client.upload(author, prepared).await
     }
 
     /// Adds what every row has and takes its values into the summary.

@@ -7,10 +7,10 @@ mod put;
 
 use clap::Subcommand;
 
-pub(crate) use get::Get;
+pub(crate) use get::{Get, Link};
 pub(crate) use info::Info;
 pub(crate) use ls::Ls;
-pub(crate) use put::Put;
+pub(crate) use put::{Digest, Put};
 
 /// `artifact …`
 #[derive(Debug, Subcommand)]
@@ -18,7 +18,7 @@ pub(crate) enum Artifact {
     /// Download and verify artifacts
     Get(Get),
     /// Upload files as a new version
-    Put(Put),
+    Put(Box<Put>),
     /// List types and collections of a project, or the versions of a collection
     Ls(Ls),
     /// Describe one version

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// `artifact put`
 #[derive(Debug, Args)]
 pub(crate) struct Put {
-    /// A file or folder
-    pub(crate) path: PathBuf,
+    /// Files and folders. A file goes under its name, a folder's files under their paths from there; links are followed
+    #[arg(required_unless_present_any = ["reference", "remove"])]
+    pub(crate) paths: Vec<PathBuf>,
     /// Where to: [entity/]project/name
     #[arg(long, short, value_name = "NAME")]
     pub(crate) name: String,
@@ -18,10 +19,58 @@ pub(crate) struct Put {
     /// Aliases besides `latest`
     #[arg(long, short, value_name = "ALIAS")]
     pub(crate) alias: Vec<String>,
+    /// Tags
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<String>,
     /// Description
     #[arg(long, short)]
     pub(crate) description: Option<String>,
-    /// Metadata as a JSON object
+    /// Metadata: a JSON object, or @FILE with one
     #[arg(long, value_name = "JSON")]
     pub(crate) metadata: Option<String>,
+    /// How long the version is kept: a number and s, m, h, d or w, such as 30d; or never to keep it for ever
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<String>,
+    /// Only these files of a folder (`*` stops at `/`, `**` does not)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Not these files of a folder
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// An entry that points at an address instead of holding bytes: http(s), file or wandb-artifact
+    #[arg(long, value_name = "[PATH=]URI")]
+    pub(crate) reference: Vec<String>,
+    /// Record references without looking at what they point at (s3, gs, az and others need it)
+    #[arg(long, requires = "reference")]
+    pub(crate) no_checksum: bool,
+    /// Start from a version of the collection, such as latest or v3: its other entries stay
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) base: Option<String>,
+    /// Leave this entry of the base out
+    #[arg(long, value_name = "PATH", requires = "base", conflicts_with = "incremental")]
+    pub(crate) remove: Vec<String>,
+    /// Announce only what is added; the server lays it over the base, or over the latest version
+    #[arg(long)]
+    pub(crate) incremental: bool,
+    /// How files are hashed; MD5 is used where the server or the collection does not take XXH128
+    #[arg(long, value_enum, default_value_t = Digest::Md5, value_name = "ALGORITHM")]
+    pub(crate) digest: Digest,
+    /// Link the version into a collection too: entity/project/collection[:alias]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link_to: Vec<String>,
+    /// Do nothing when the latest version has the same content
+    #[arg(long)]
+    pub(crate) if_changed: bool,
+    /// Hash everything and say what would be uploaded; send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// How files are hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Digest {
+    /// MD5, which every server takes
+    Md5,
+    /// XXH128, which is faster
+    Xxh128,
 }

@@ -3,14 +3,22 @@
 //! W&B writes file digests as padded base64, artifact digests and object paths as lower-case hex. XXH128 is the
 //! 16-byte big-endian (canonical) form of XXH3-128 with seed 0.
 
+mod md5_lanes;
+mod md5_pool;
+
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use md5::Md5;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256 as Sha256Hasher};
+use sha2::{Digest as _, Sha256 as Sha256State};
 use xxhash_rust::xxh3::Xxh3;
+
+use md5_pool::Md5Stream;
+
+pub use md5_pool::Md5Pool;
 
 /// How W&B hashed a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,7 +120,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// SHA-256 of a file: what locks and fits pin.
+/// SHA-256 of a file: what locks and fits pin, computed when they first ask.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256([u8; 32]);
@@ -120,7 +128,7 @@ pub struct Sha256([u8; 32]);
 impl Sha256 {
     /// SHA-256 of bytes in memory.
     pub fn of(data: &[u8]) -> Self {
-        Self(Sha256Hasher::digest(data).into())
+        Self(Sha256State::digest(data).into())
     }
 
     /// Parses 64 hex digits.
@@ -160,6 +168,28 @@ impl TryFrom<String> for Sha256 {
 impl From<Sha256> for String {
     fn from(sha256: Sha256) -> Self {
         sha256.to_hex()
+    }
+}
+
+/// Hashes a stream into its SHA-256.
+#[derive(Clone, Default)]
+pub struct Sha256Hasher(Sha256State);
+
+impl fmt::Debug for Sha256Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sha256Hasher").finish_non_exhaustive()
+    }
+}
+
+impl Sha256Hasher {
+    /// Appends bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    /// The SHA-256 of everything so far.
+    pub fn finish(&self) -> Sha256 {
+        Sha256(self.0.clone().finalize().into())
     }
 }
 
@@ -219,7 +249,7 @@ impl fmt::Debug for FileHasher {
 impl FileHasher {
     /// Nothing hashed yet.
     pub fn new(algorithm: Algorithm) -> Self {
-        Self { digest: DigestHasher::new(algorithm), sha256: Sha256Hasher::new(), len: 0 }
+        Self { digest: DigestHasher::new(algorithm), sha256: Sha256Hasher::default(), len: 0 }
     }
 
     /// Appends bytes.
@@ -249,7 +279,62 @@ impl FileHasher {
 
     /// The SHA-256 of everything so far.
     pub fn sha256(&self) -> Sha256 {
-        Sha256(self.sha256.clone().finalize().into())
+        self.sha256.finish()
+    }
+}
+
+enum Pooled {
+    Md5(Md5Stream),
+    Xxh128(Box<Xxh3>),
+}
+
+/// Hashes a stream into its W&B digest, MD5 side by side with the other streams of a pool. It may wait for the pool.
+pub struct PooledHasher {
+    pooled: Pooled,
+    len: u64,
+}
+
+impl fmt::Debug for PooledHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledHasher").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl PooledHasher {
+    /// Nothing hashed yet.
+    pub fn new(pool: &Md5Pool, algorithm: Algorithm) -> Self {
+        let pooled = match algorithm {
+            Algorithm::Md5 => Pooled::Md5(pool.stream()),
+            Algorithm::Xxh128 => Pooled::Xxh128(Box::new(Xxh3::new())),
+        };
+        Self { pooled, len: 0 }
+    }
+
+    /// Appends bytes; waits while the pool is behind.
+    pub fn update(&mut self, data: Bytes) {
+        self.len += data.len() as u64;
+        match &mut self.pooled {
+            Pooled::Md5(md5) => md5.update(data),
+            Pooled::Xxh128(xxh) => xxh.update(&data),
+        }
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The W&B digest of everything so far; waits until all of it is hashed.
+    pub fn digest(&mut self) -> Digest {
+        match &mut self.pooled {
+            Pooled::Md5(md5) => Digest::new(Algorithm::Md5, md5.finish()),
+            Pooled::Xxh128(xxh) => Digest::new(Algorithm::Xxh128, xxh.digest128().to_be_bytes()),
+        }
     }
 }
 
@@ -264,7 +349,7 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }

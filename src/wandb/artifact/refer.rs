@@ -1,0 +1,241 @@
+//! Entries that point elsewhere, made as the official SDK makes them (`wandb/sdk/artifacts/storage_handlers`): what the
+//! target is now goes into the digest, so that a later download can tell whether it still is. File and network I/O.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Map;
+use url::Url;
+
+use crate::digest::{Algorithm, Digest, hex, unhex};
+use crate::progress::Stage;
+use crate::redact::SafeUrl;
+
+use super::super::Client;
+use super::super::error::WandbError;
+use super::super::retry::{Budget, Traffic};
+use super::super::transport::{Errand, Want};
+use super::draft::{Checksum, Reference, Source};
+use super::folder::files_below;
+use super::manifest::{Entry, check_path};
+use super::name::ArtifactName;
+use super::source::{file_error, hash};
+
+const ARTIFACT: &str = "wandb-artifact://";
+/// References to references that are followed; more is a circle.
+const HOPS: usize = 16;
+
+/// Refuses what is no address, and addresses that would write a password into the manifest.
+pub(super) fn check_uri(uri: &str) -> Result<(), WandbError> {
+    let refuse = |reason: String| Err(WandbError::Option { option: "reference", reason });
+    if uri.starts_with(ARTIFACT) {
+        return Ok(());
+    }
+    match Url::parse(uri) {
+        Ok(url) if url.password().is_some() => {
+            refuse(format!("{} holds a password, and everybody can read it in the manifest", SafeUrl::from(url)))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => refuse(format!("`{uri}` is no address; for a local file write file:///path/to/it")),
+    }
+}
+
+/// What a reference is about, for errors.
+struct Subject<'a> {
+    artifact: &'a str,
+    reference: &'a Reference,
+}
+
+impl Subject<'_> {
+    fn refuse(&self, reason: impl Into<String>) -> WandbError {
+        let Reference { path, uri, .. } = self.reference;
+        let shown = Url::parse(uri).map_or_else(|_| uri.clone(), |url| SafeUrl::from(url).to_string());
+        let (artifact, path) = (self.artifact.to_owned(), path.clone());
+        WandbError::Reference { artifact, path, uri: shown, reason: reason.into() }
+    }
+
+    /// The entry's path: the given one, or the last part of the address.
+    fn path(&self, fallback: &str) -> Result<String, WandbError> {
+        let path = if self.reference.path.is_empty() { fallback } else { &self.reference.path };
+        match check_path(path) {
+            Ok(()) => Ok(path.to_owned()),
+            Err(reason) => {
+                let (artifact, path) = (self.artifact.to_owned(), path.to_owned());
+                Err(WandbError::EntryPath { artifact, path, reason })
+            }
+        }
+    }
+}
+
+fn entry(digest: String, uri: String, size: u64) -> Entry {
+    Entry { digest, reference: Some(uri), size, birth_artifact_id: None, extra: Map::new() }
+}
+
+impl Client {
+    /// The entries of a reference: one, or those of a folder's files.
+    pub(super) async fn reference_entries(
+        &self,
+        budget: &Budget,
+        artifact: &str,
+        reference: &Reference,
+    ) -> Result<Vec<(String, Entry)>, WandbError> {
+        let subject = Subject { artifact, reference };
+        if let Some(rest) = reference.uri.strip_prefix(ARTIFACT) {
+            return self.artifact_reference(&subject, rest).await.map(|entry| vec![entry]);
+        }
+        let url = Url::parse(&reference.uri).map_err(|error| subject.refuse(error.to_string()))?;
+        let last = url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
+        match (url.scheme(), reference.checksum) {
+            ("file", checksum) => self.file_reference(&subject, &url, checksum).await,
+            (_, Checksum::Skip) => {
+                let uri = reference.uri.clone();
+                Ok(vec![(subject.path(last)?, entry(uri.clone(), uri, 0))])
+            }
+            ("http" | "https", Checksum::Compute) if !is_azure(&url) => {
+                Ok(vec![(subject.path(last)?, self.http_reference(budget, &subject, url).await?)])
+            }
+            _ => Err(subject.refuse("its target cannot be looked at here; it can be recorded without a checksum")),
+        }
+    }
+
+    /// `http` and `https`: the `ETag`, or the address where there is none.
+    async fn http_reference(&self, budget: &Budget, subject: &Subject<'_>, url: Url) -> Result<Entry, WandbError> {
+        let uri = subject.reference.uri.clone();
+        let url = SafeUrl::from(url);
+        let what = format!("the target {url} of a reference");
+        let errand = Errand { traffic: Traffic::Object, what: &what };
+        let answer = self.transport().persist(budget, errand, || self.transport().get(&url, Want::default())).await?;
+        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let size = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let Some(etag) = header("etag") else { return Ok(entry(uri.clone(), uri, size)) };
+        let mut entry = entry(etag.trim_matches('"').to_owned(), uri, size);
+        entry.extra.insert("etag".to_owned(), etag.into());
+        Ok(entry)
+    }
+
+    /// `file`: MD5 of the content, or of the address when nothing is to be read. A folder becomes its files.
+    async fn file_reference(
+        &self,
+        subject: &Subject<'_>,
+        url: &Url,
+        checksum: Checksum,
+    ) -> Result<Vec<(String, Entry)>, WandbError> {
+        let root = url.to_file_path().map_err(|()| subject.refuse("it is no path on this machine"))?;
+        let failed = |source| file_error("read", &root, source);
+        if !std::fs::metadata(&root).map_err(failed)?.is_dir() {
+            let last = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let (digest, size) = self.file_digest(root, checksum).await?;
+            return Ok(vec![(subject.path(&last)?, entry(digest, subject.reference.uri.clone(), size))]);
+        }
+        let mut entries = Vec::new();
+        for (below, file) in files_below(&root)? {
+            let mut uri = url.clone();
+            if let Ok(mut segments) = uri.path_segments_mut() {
+                segments.pop_if_empty().extend(below.split('/'));
+            }
+            let prefix = subject.reference.path.as_str();
+            let path = if prefix.is_empty() { below } else { format!("{prefix}/{below}") };
+            let (digest, size) = self.file_digest(file, checksum).await?;
+            entries.push((path, entry(digest, uri.into(), size)));
+        }
+        Ok(entries)
+    }
+
+    async fn file_digest(&self, path: PathBuf, checksum: Checksum) -> Result<(String, u64), WandbError> {
+        let label = path.display().to_string();
+        if checksum == Checksum::Skip {
+            let size = std::fs::metadata(&path).map_err(|source| file_error("read", &path, source))?.len();
+            let whole = std::fs::canonicalize(&path).map_err(|source| file_error("read", &path, source))?;
+            let uri = Url::from_file_path(&whole).map_or_else(|()| label, String::from);
+            return Ok((Digest::of(Algorithm::Md5, uri.as_bytes()).to_base64(), size));
+        }
+        let hashing = super::source::Hashing { threshold: u64::MAX, ..self.hashing(Algorithm::Md5) };
+        let (progress, name) = (self.transport().progress.clone(), label.clone());
+        let hash = move || hash(&Source::File(path), hashing, |size| progress.begin(Stage::Verify, &name, Some(size)));
+        let hashed = super::download::blocking(&label, hash).await??;
+        Ok((hashed.md5.to_base64(), hashed.size))
+    }
+
+    /// `wandb-artifact`: the digest of the entry it points at, through other such references to where the bytes are.
+    async fn artifact_reference(&self, subject: &Subject<'_>, rest: &str) -> Result<(String, Entry), WandbError> {
+        let mut at = match artifact_target(rest).ok_or_else(|| subject.refuse("it names no file of an artifact"))? {
+            Target::Id { id, path } => (self.artifact_by_id(&id).await?, path),
+            Target::Name { name, path } => (self.artifact(&name.with_defaults(None, None)?).await?, path),
+        };
+        for _ in 0..HOPS {
+            let (artifact, path) = at;
+            let mut manifest = self.manifest(&artifact).await?;
+            let missing = || WandbError::NotFound { what: format!("entry `{path}` of artifact {}", artifact.name()) };
+            let found = manifest.entries.remove(&path).ok_or_else(missing)?;
+            let next = found.reference.as_deref().and_then(|uri| uri.strip_prefix(ARTIFACT)).map(str::to_owned);
+            let Some(next) = next else {
+                let id =
+                    STANDARD.decode(&artifact.id).map_err(|_| subject.refuse("the id of its artifact is no base64"))?;
+                let uri = format!("{ARTIFACT}{}/{path}", hex(&id));
+                let last = path.rsplit('/').next().unwrap_or_default();
+                return Ok((subject.path(last)?, entry(found.digest, uri, 0)));
+            };
+            at = match artifact_target(&next) {
+                Some(Target::Id { id, path }) => (self.artifact_by_id(&id).await?, path),
+                _ => return Err(subject.refuse(format!("it leads to `{ARTIFACT}{next}`, which names no entry"))),
+            };
+        }
+        Err(subject.refuse(format!("it leads through more than {HOPS} other references")))
+    }
+}
+
+/// Azure's blob stores give their own kind of version, which takes their own client to read.
+fn is_azure(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| host.ends_with(".blob.core.windows.net"))
+}
+
+/// What stands behind `wandb-artifact://`.
+#[derive(Debug, PartialEq)]
+enum Target {
+    /// The server's id, as base64.
+    Id {
+        id: String,
+        path: String,
+    },
+    Name {
+        name: ArtifactName,
+        path: String,
+    },
+}
+
+/// Reads `<hex id>/<path>` or `entity/project/name:alias/<path>`.
+fn artifact_target(rest: &str) -> Option<Target> {
+    let (head, path) = rest.split_once('/').filter(|(_, path)| !path.is_empty())?;
+    if let Some(id) = unhex(head).filter(|id| !id.is_empty()) {
+        return Some(Target::Id { id: STANDARD.encode(id), path: path.to_owned() });
+    }
+    let colon = rest.find(':')?;
+    let (before, after) = (rest.get(..colon)?, rest.get(colon + 1..)?);
+    let (alias, path) = after.split_once('/').filter(|(_, path)| !path.is_empty())?;
+    let name = ArtifactName::parse(&format!("{before}:{alias}")).ok().filter(|name| name.entity().is_some())?;
+    Some(Target::Name { name, path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_in_artifacts_are_ids_or_names() {
+        let id = |id: &str, path: &str| Some(Target::Id { id: id.to_owned(), path: path.to_owned() });
+        assert_eq!(artifact_target("41727469666163743a313034/a/b"), id("QXJ0aWZhY3Q6MTA0", "a/b"));
+        let name = ArtifactName::parse("e/p/a:v1").unwrap();
+        assert_eq!(artifact_target("e/p/a:v1/x/y"), Some(Target::Name { name, path: "x/y".to_owned() }));
+        for text in ["", "4172", "4172/", "e/p/a:v1", "e/p/a/x", "a:v1/x", "e/p/a:v1/"] {
+            assert_eq!(artifact_target(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_do_not_get_into_manifests() {
+        let error = check_uri("https://ada:secret@example.org/x").unwrap_err();
+        assert!(matches!(error, WandbError::Option { .. }) && !error.to_string().contains("secret"), "{error}");
+        assert!(check_uri("x.ckpt").is_err() && check_uri("s3://bucket/key").is_ok());
+    }
+}
