@@ -32,7 +32,13 @@ pub enum WandbError {
         /// What was looked for, with its full name.
         what: String,
     },
-    /// The version exists but was never committed, or was deleted.
+    /// The version was there and was deleted.
+    #[error("artifact {artifact} was deleted")]
+    Deleted {
+        /// Its name.
+        artifact: String,
+    },
+    /// The version exists but is not committed yet.
     #[error("artifact {artifact} is {state}, not committed")]
     NotCommitted {
         /// Its name.
@@ -258,7 +264,7 @@ impl WandbError {
 
     /// Nothing there: exit code 3.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. } | Self::NotCommitted { .. })
+        matches!(self, Self::NotFound { .. } | Self::NotCommitted { .. } | Self::Deleted { .. })
     }
 
     /// No permission: exit code 4.

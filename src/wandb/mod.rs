@@ -32,7 +32,7 @@ pub use artifact::prepare::PreparedArtifact;
 pub use artifact::present::present;
 pub use artifact::ranges::{Fetched, RemoteFile, RemoteParts};
 pub use artifact::upload::LoggedArtifact;
-pub use artifact::{Artifact, ArtifactType, Collection};
+pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
 pub use error::WandbError;
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{Run, RunOptions};

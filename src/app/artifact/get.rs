@@ -99,15 +99,17 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         let folder = match &options.to {
             Destination::Store => None,
             Destination::Folder(folder) => Some(folder.clone()),
-            Destination::Default => Some(
-                PathBuf::from("artifacts")
-                    .join(format!("{}:{}", download.artifact.collection, download.artifact.version)),
-            ),
+            Destination::Default => Some(default_folder(&download.artifact)),
         };
         let link = options.link;
         got.push(run_blocking("placing files", move || place(download, folder, link)).await?);
     }
     Ok(got)
+}
+
+/// Where the files of a version go when nobody says: `./artifacts/<collection>:<version>`.
+pub(super) fn default_folder(artifact: &Artifact) -> PathBuf {
+    PathBuf::from("artifacts").join(format!("{}:{}", artifact.collection, artifact.version))
 }
 
 fn locked(store: &Store, reference: String, got: &DownloadedArtifact) -> Result<LockedArtifact, AppError> {
