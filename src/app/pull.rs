@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::report::input::Verified;
-use crate::wandb::{Artifact, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
+use crate::store::EtagKey;
+use crate::wandb::{Artifact, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
 use super::blocking::run_blocking;
 use super::error::AppError;
@@ -82,7 +83,7 @@ pub(super) async fn pull_chosen(
     pins: &Pins,
 ) -> Result<Vec<Pulled>, AppError> {
     let wanted = choices.iter().map(|choice| choice.wanted.clone()).collect();
-    let downloads = obtain(session, wanted).await?;
+    let downloads = obtain(session, wanted, &DownloadOptions::default()).await?;
     know_sha256(session, &downloads).await?;
     let mut got = choices.iter().zip(downloads);
     let mut pulled = Vec::with_capacity(inputs.len());
@@ -107,8 +108,12 @@ pub(super) async fn pull_chosen(
 /// # Errors
 /// The store failed.
 pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option<Pulled>, AppError> {
-    let Some(digest) = record.digest.as_deref().and_then(|text| Digest::parse(text).ok()) else { return Ok(None) };
-    let found = session.store.find(&digest, record.size)?;
+    let Some(text) = record.digest.as_deref() else { return Ok(None) };
+    let found = match (Digest::parse(text), EtagKey::parse(text)) {
+        (Ok(digest), _) => session.store.find(&digest, record.size)?,
+        (_, Ok(key)) => session.store.find_etag(&key, Some(record.size))?,
+        _ => None,
+    };
     Ok(found.map(|object| Pulled {
         record: record.clone(),
         path: object.path,
@@ -172,7 +177,7 @@ fn fetched(
     let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
     let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
     let artifact = download.artifact;
-    let (digest, size) = (file.object.digest.to_string(), file.object.size);
+    let (digest, size) = (file.name_in_store(), file.object.size);
     let sha256 = session.store.sha256(&file.object)?;
     let record = InputRecord {
         input: seeded.input.to_string(),
@@ -183,7 +188,7 @@ fn fetched(
         size,
         digest: Some(digest.clone()),
         sha256: Some(sha256),
-        verified: Verified::Whole,
+        verified: if file.proof.is_verified() { Verified::Whole } else { Verified::No },
     };
     let locked = LockedArtifact {
         reference: choice.reference.clone(),

@@ -19,6 +19,7 @@ pub mod present;
 pub mod ranges;
 mod receive;
 mod refer;
+pub mod reference;
 pub(super) mod send;
 pub(super) mod source;
 pub mod upload;
