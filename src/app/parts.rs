@@ -77,8 +77,9 @@ pub(super) async fn pull_parts(
     let files = choices.len();
     let mut reads: Vec<BoxFuture<'_, Result<Option<Pulled>, AppError>>> = Vec::with_capacity(files);
     for ((seeded, _), choice) in artifacts.zip(&choices) {
-        reads.push(match session.client.as_ref().filter(|_| wish.extent != Extent::Whole) {
-            Some(client) => {
+        let client = session.client.as_ref().filter(|_| wish.extent != Extent::Whole);
+        reads.push(match client.zip(choice.as_ref().ok()) {
+            Some((client, choice)) => {
                 let reading = Reading { session, client, seeded, choice, wish, files };
                 async move { reading.read().await }.boxed()
             }

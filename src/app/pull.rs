@@ -66,33 +66,36 @@ pub(super) async fn choose_pinned(
     session: &Session,
     inputs: &[(&Seeded, Option<&str>)],
     pins: &Pins,
-) -> Result<Vec<Choice>, AppError> {
+) -> Result<Vec<Result<Choice, AppError>>, AppError> {
     let of_artifact = |(seeded, file): &(&Seeded, Option<&str>)| match &seeded.input {
         Input::Artifact(name) => Some((name.clone(), file.map(str::to_owned))),
         Input::File(_) => None,
     };
     let (names, files): (Vec<_>, Vec<_>) = inputs.iter().filter_map(of_artifact).unzip();
     let resolved = resolve_pinned(session, &names, pins).await?;
-    resolved.into_iter().zip(files).map(|(resolved, file)| choose(resolved, file.as_deref())).collect()
+    Ok(resolved.into_iter().zip(files).map(|(resolved, file)| choose(resolved?, file.as_deref())).collect())
 }
 
-/// Makes inputs readable of which it is known what the artifacts among them stand for.
+/// Makes inputs readable of which it is known what the artifacts among them stand for, or why that is not known.
 pub(super) async fn pull_chosen(
     session: &Session,
-    (inputs, choices): (&[&Seeded], Vec<Choice>),
+    (inputs, choices): (&[&Seeded], Vec<Result<Choice, AppError>>),
     pins: &Pins,
 ) -> Result<Vec<Pulled>, AppError> {
-    let wanted = choices.iter().map(|choice| choice.wanted.clone()).collect();
+    // Once all files are had, every name was resolved.
+    let chosen: Vec<_> =
+        choices.iter().flatten().map(|choice| (choice.reference.clone(), choice.path.clone())).collect();
+    let wanted = choices.into_iter().map(|choice| choice.map(|choice| choice.wanted)).collect();
     let downloads = obtain(session, wanted, &DownloadOptions::default()).await?;
     know_sha256(session, &downloads).await?;
-    let mut got = choices.iter().zip(downloads);
+    let mut got = chosen.into_iter().zip(downloads);
     let mut pulled = Vec::with_capacity(inputs.len());
     for &seeded in inputs {
         let one = match &seeded.input {
             Input::File(path) => local(seeded, path)?,
             Input::Artifact(_) => {
-                let (choice, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
-                fetched(session, (seeded, choice), download)?
+                let (chosen, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
+                fetched(session, (seeded, chosen), download)?
             }
         };
         if let Some(locked) = &one.locked {
@@ -171,11 +174,11 @@ pub(super) async fn know_sha256(session: &Session, downloads: &[DownloadedArtifa
 
 fn fetched(
     session: &Session,
-    (seeded, choice): (&Seeded, &Choice),
+    (seeded, (reference, path)): (&Seeded, (String, String)),
     download: DownloadedArtifact,
 ) -> Result<Pulled, AppError> {
-    let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
-    let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
+    let missing = || AppError::Offline { what: format!("{path} of {reference}") };
+    let file = download.files.into_iter().find(|file| file.path == path).ok_or_else(missing)?;
     let artifact = download.artifact;
     let (digest, size) = (file.name_in_store(), file.object.size);
     let sha256 = session.store.sha256(&file.object)?;
@@ -184,19 +187,19 @@ fn fetched(
         seed: seeded.seed,
         resolved: Some(artifact.name().to_string()),
         artifact_digest: Some(artifact.digest.clone()),
-        file: PathBuf::from(&choice.path),
+        file: PathBuf::from(&path),
         size,
         digest: Some(digest.clone()),
         sha256: Some(sha256),
         verified: if file.proof.is_verified() { Verified::Whole } else { Verified::No },
     };
     let locked = LockedArtifact {
-        reference: choice.reference.clone(),
+        reference,
         resolved: artifact.name().to_string(),
         digest: artifact.digest.clone(),
-        files: vec![LockedFile { path: choice.path.clone(), digest, size, sha256: Some(sha256) }],
+        files: vec![LockedFile { path: path.clone(), digest, size, sha256: Some(sha256) }],
     };
-    tracing::info!(artifact = %artifact.name(), path = choice.path, "verified");
+    tracing::info!(artifact = %artifact.name(), path, "verified");
     let downloaded = file.origin == Origin::Network;
     Ok(Pulled {
         record,
