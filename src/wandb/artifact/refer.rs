@@ -58,13 +58,8 @@ impl Subject<'_> {
     /// The entry's path: the given one, or the last part of the address.
     fn path(&self, fallback: &str) -> Result<String, WandbError> {
         let path = if self.reference.path.is_empty() { fallback } else { &self.reference.path };
-        match check_path(path) {
-            Ok(()) => Ok(path.to_owned()),
-            Err(reason) => {
-                let (artifact, path) = (self.artifact.to_owned(), path.to_owned());
-                Err(WandbError::EntryPath { artifact, path, reason })
-            }
-        }
+        check_path(path).map_err(|reason| WandbError::Unfit { path: path.into(), reason })?;
+        Ok(path.to_owned())
     }
 }
 
