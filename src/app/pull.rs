@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::wandb::{Artifact, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
+use crate::store::EtagKey;
+use crate::wandb::{Artifact, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
 use super::blocking::run_blocking;
 use super::error::AppError;
@@ -60,7 +61,7 @@ pub(super) async fn pull_pinned(
     let choices = resolved.into_iter().zip(files).map(|(resolved, file)| choose(resolved, file.as_deref()));
     let choices = choices.collect::<Result<Vec<Choice>, _>>()?;
     let wanted = choices.iter().map(|choice| choice.wanted.clone()).collect();
-    let downloads = obtain(session, wanted).await?;
+    let downloads = obtain(session, wanted, &DownloadOptions::default()).await?;
     know_sha256(session, &downloads).await?;
     let mut got = choices.iter().zip(downloads);
     let mut pulled = Vec::with_capacity(inputs.len());
@@ -85,8 +86,12 @@ pub(super) async fn pull_pinned(
 /// # Errors
 /// The store failed.
 pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option<Pulled>, AppError> {
-    let Some(digest) = record.digest.as_deref().and_then(|text| Digest::parse(text).ok()) else { return Ok(None) };
-    let found = session.store.find(&digest, record.size)?;
+    let Some(text) = record.digest.as_deref() else { return Ok(None) };
+    let found = match (Digest::parse(text), EtagKey::parse(text)) {
+        (Ok(digest), _) => session.store.find(&digest, record.size)?,
+        (_, Ok(key)) => session.store.find_etag(&key, Some(record.size))?,
+        _ => None,
+    };
     Ok(found.map(|object| Pulled {
         record: record.clone(),
         path: object.path,
@@ -149,7 +154,7 @@ fn fetched(
     let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
     let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
     let artifact = download.artifact;
-    let (digest, size) = (file.object.digest.to_string(), file.object.size);
+    let (digest, size) = (file.name_in_store(), file.object.size);
     let sha256 = session.store.sha256(&file.object)?;
     let record = InputRecord {
         input: seeded.input.to_string(),
@@ -160,7 +165,7 @@ fn fetched(
         size,
         digest: Some(digest.clone()),
         sha256: Some(sha256),
-        verified: true,
+        verified: file.proof.is_verified(),
     };
     let locked = LockedArtifact {
         reference: choice.reference.clone(),

@@ -158,13 +158,16 @@ pub(super) fn all<T>(results: impl IntoIterator<Item = Result<T, AppError>>) -> 
 ///
 /// # Errors
 /// The first file that could not be had; offline, all that the store lacks.
-pub(super) async fn obtain(session: &Session, wanted: Vec<Wanted>) -> Result<Vec<DownloadedArtifact>, AppError> {
+pub(super) async fn obtain(
+    session: &Session,
+    wanted: Vec<Wanted>,
+    options: &DownloadOptions,
+) -> Result<Vec<DownloadedArtifact>, AppError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     if let Some(client) = &session.client {
-        let options = DownloadOptions::default();
-        return client.download(&session.store, &wanted, &options).await.map_err(AppError::wandb("download"));
+        return client.download(&session.store, &wanted, options).await.map_err(AppError::wandb("download"));
     }
     let store = session.store.clone();
     let look = move |wanted: &Wanted| {

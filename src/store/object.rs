@@ -21,7 +21,7 @@ use super::partial::Partial;
 pub struct Object {
     /// Where it is.
     pub path: PathBuf,
-    /// The W&B digest that names it.
+    /// The W&B digest that names it; of an object that an address and a version tag name, the MD5 of what is there.
     pub digest: Digest,
     /// Size in bytes.
     pub size: u64,
@@ -227,6 +227,10 @@ impl Store {
 
     pub(super) fn own(&self, folder: &str) -> PathBuf {
         self.root.join(OWN_FOLDER).join(folder)
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        self.progress.note(text);
     }
 
     pub(super) fn verified_path(&self, digest: &Digest) -> PathBuf {

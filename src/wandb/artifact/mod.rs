@@ -18,6 +18,7 @@ pub mod prepare;
 pub mod present;
 mod receive;
 mod refer;
+pub mod reference;
 pub(super) mod send;
 pub(super) mod source;
 pub mod upload;

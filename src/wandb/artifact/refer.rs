@@ -15,11 +15,12 @@ use crate::redact::SafeUrl;
 use super::super::Client;
 use super::super::error::WandbError;
 use super::super::retry::{Budget, Traffic};
-use super::super::transport::{Errand, Want};
+use super::super::transport::{Errand, Trust, Want};
 use super::draft::{Checksum, Reference, Source};
 use super::folder::files_below;
 use super::manifest::{Entry, check_path};
 use super::name::ArtifactName;
+use super::reference::ReferenceError;
 use super::source::{file_error, hash};
 
 const ARTIFACT: &str = "wandb-artifact://";
@@ -52,7 +53,7 @@ impl Subject<'_> {
         let Reference { path, uri, .. } = self.reference;
         let shown = Url::parse(uri).map_or_else(|_| uri.clone(), |url| SafeUrl::from(url).to_string());
         let (artifact, path) = (self.artifact.to_owned(), path.clone());
-        WandbError::Reference { artifact, path, uri: shown, reason: reason.into() }
+        WandbError::Reference { artifact, path, uri: shown, source: ReferenceError::Unusable { reason: reason.into() } }
     }
 
     /// The entry's path: the given one, or the last part of the address.
@@ -100,7 +101,8 @@ impl Client {
         let url = SafeUrl::from(url);
         let what = format!("the target {url} of a reference");
         let errand = Errand { traffic: Traffic::Object, what: &what };
-        let answer = self.transport().persist(budget, errand, || self.transport().get(&url, Want::default())).await?;
+        let want = Want { trust: Trust::Stranger, ..Want::default() };
+        let answer = self.transport().persist(budget, errand, || self.transport().get(&url, want)).await?;
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let size = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         let Some(etag) = header("etag") else { return Ok(entry(uri.clone(), uri, size)) };
