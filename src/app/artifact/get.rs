@@ -89,8 +89,9 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         None => Pins::default(),
     };
     let resolved = resolve_pinned(session, names, &pins).await?;
-    let references: Vec<String> = resolved.iter().map(|resolved| resolved.asked.to_string()).collect();
-    let wanted = resolved.into_iter().map(|resolved| Wanted::all(resolved.artifact, resolved.manifest));
+    // Once all files are had, every name was resolved.
+    let references: Vec<String> = resolved.iter().flatten().map(|resolved| resolved.asked.to_string()).collect();
+    let wanted = resolved.into_iter().map(|resolved| resolved.map(|found| Wanted::all(found.artifact, found.manifest)));
     let downloads = obtain(session, wanted.collect(), &options.download).await?;
     if let Some((path, _)) = &options.lock {
         know_sha256(session, &downloads).await?;

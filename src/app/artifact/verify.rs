@@ -171,10 +171,8 @@ fn check(
 fn promised(entry: &Entry) -> Result<Digest, FileState> {
     match &entry.reference {
         None => entry.file_digest().map_err(|reason| FileState::Unverifiable { reason }),
-        // The SDK's own digest of a local file is its MD5; every other scheme has a version of its own kind.
-        Some(uri) if uri.starts_with("file://") => {
-            Digest::from_base64(Algorithm::Md5, &entry.digest).map_err(|_| FileState::Reference)
-        }
+        // The SDK hashes a local file as it does one of its own; every other scheme has a version of its own kind.
+        Some(uri) if uri.starts_with("file://") => entry.file_digest().map_err(|_| FileState::Reference),
         Some(_) => Err(FileState::Reference),
     }
 }
