@@ -216,7 +216,7 @@ pub enum WandbError {
     /// Something to upload that cannot be.
     #[error("cannot upload {}: {reason}", path.display())]
     Unfit {
-        /// The file or folder.
+        /// The file or folder, or the path of the entry.
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,

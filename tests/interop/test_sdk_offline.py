@@ -29,8 +29,9 @@ def ours(*arguments, **environment):
     return json.loads(done.stdout)
 
 
-def official(folder, project):
-    command = [sys.executable, "-m", "wandb", "sync", "--project", project, str(folder)]
+def official(folder):
+    """Without --project, which the official client applies to the run and not to its artifacts."""
+    command = [sys.executable, "-m", "wandb", "sync", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -46,6 +47,13 @@ def telemetry(config):
     sent.pop("12", None)
     sent["3"] = [feature for feature in sent.get("3", []) if feature != 76]
     return {key: value for key, value in sent.items() if value}
+
+
+def metrics(definitions):
+    """In an order of their own; the official client's is random. Key 5 is the place of the step metric, from 1."""
+    name = lambda entry: entry.get("1") or entry.get("2")
+    named = [{**entry, "5": name(definitions[entry["5"] - 1])} if "5" in entry else entry for entry in definitions]
+    return sorted(named, key=name)
 
 
 def snapshot(api, path, folder):
@@ -78,7 +86,7 @@ def snapshot(api, path, folder):
         "system": [{key for key in row if key.startswith("system.")} for row in run.history(stream="system", pandas=False)],
         "summary": json.loads(json.dumps(dict(run.summary._json_dict))),
         "config": dict(run.config),
-        "metrics": internal.get("m"),
+        "metrics": metrics(internal.get("m") or []),
         "environment": internal.get("e"),
         "telemetry": telemetry({"_wandb": internal}),
         "state": run.state,
@@ -98,7 +106,7 @@ def same(one, other):
 
 SDK_RUN = """
     import sys, wandb
-    run = wandb.init(project="nowhere", id="sdk00001", name="shown", notes="some", tags=["a", "b"], group="g", job_type="j",
+    run = wandb.init(id="sdk00001", name="shown", notes="some", tags=["a", "b"], group="g", job_type="j",
                      config={"lr": 0.25, "nested": {"a": [1, None]}})
     run.define_metric("loss", summary="min")
     run.define_metric("val/*", step_metric="epoch")
@@ -123,12 +131,12 @@ SDK_RUN = """
 @pytest.mark.parametrize("exit_code", [0, 3])
 def test_our_sync_of_the_sdks_folder_equals_the_official_one(project, api, server, tmp_path, exit_code):
     code = textwrap.dedent(SDK_RUN).replace("EXIT", str(exit_code))
-    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": f"{project}-official"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
     (folder,) = tmp_path.glob("wandb/offline-run-*")
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
-    official(copy, f"{project}-official")
+    official(copy)
     done = ours("--project", f"{project}-ours", "sync", folder)
     assert done["runs"][0]["state"] == "sent" and done["runs"][0]["detail"]["rows"] == 21
     assert (folder / "run-sdk00001.wandb.synced").exists()
@@ -140,7 +148,7 @@ def test_our_sync_of_the_sdks_folder_equals_the_official_one(project, api, serve
     # Once more, over what is there: also over what the official client sent.
     ours("--project", f"{project}-ours", "sync", "--include-synced", folder)
     same(snapshot(api, path.format("ours"), tmp_path / "c"), theirs)
-    ours("--project", f"{project}-official", "sync", "--include-synced", copy)
+    ours("sync", "--include-synced", copy)
     again = snapshot(api, path.format("official"), tmp_path / "d")
     assert [row["_step"] for row in again["rows"]] == [row["_step"] for row in theirs["rows"]]
 
@@ -157,14 +165,14 @@ def checkpoints(folder):
 def test_the_official_sync_uploads_our_folder(project, api, server, tmp_path):
     inputs = checkpoints(tmp_path / "inputs")
     arguments = ["--pretrained", inputs / "m_pt.safetensors", "--finetuned", inputs / "m_{seed}.safetensors", "--seeds", "0..3"]
-    done = ours("--mode", "offline", "--project", "nowhere", "fit", *arguments, "--out", tmp_path / "fit", "--log",
+    done = ours("--mode", "offline", "--project", f"{project}-official", "fit", *arguments, "--out", tmp_path / "fit", "--log",
                 WANDB_DIR=str(tmp_path), WANDB_TAGS="a,b", WANDB_NOTES="some", WANDB_NAME="shown")
     folder = pathlib.Path(done["run"]["folder"])
     assert folder.parent == tmp_path / "wandb" and folder.name.startswith("offline-run-")
     id = folder.name.rsplit("-", 1)[1]
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
-    official(copy, f"{project}-official")
+    official(copy)
     ours("--project", f"{project}-ours", "sync", folder)
     path = f"{server.entity}/{project}-{{}}/{id}"
     theirs = snapshot(api, path.format("official"), tmp_path / "a")

@@ -50,7 +50,7 @@ pub(in super::super) fn prepare_alone(
         entries.insert(path.clone(), Entry::file(hashed.digest(Algorithm::Md5), hashed.size, None));
         files.insert(path.clone(), hashed);
     }
-    super::prepare::check_tree(&draft.name, &entries)?;
+    super::prepare::check_tree(&entries)?;
     let manifest = Manifest { region: draft.region.clone(), ..Manifest::of(entries, Algorithm::Md5) };
     Ok(PreparedArtifact { draft, files, manifest, entity: home.entity.clone(), project: home.project.clone() })
 }

@@ -14,6 +14,12 @@ use super::record::{EnvironmentRecord, MetricRecord, Timestamp};
 /// Fields of `TelemetryRecord` that are texts, and the one that is a message of texts; the others are sets of flags.
 const TEXTS: [u32; 5] = [4, 5, 6, 12, 13];
 const LABEL: u32 = 9;
+/// Flags of a metric's options that go to the server: `step_sync` and `hidden`; and the one that says that the metric was
+/// defined under its own name, which a client works out itself.
+const OPTIONS: [u32; 2] = [1, 2];
+const EXPLICIT: u32 = 3;
+/// Flags of its summary: minimum, maximum, mean, last, none, first.
+const SUMMARIES: [u32; 6] = [1, 2, 3, 5, 6, 8];
 /// `core_version`: who sent the run.
 pub(crate) const SENDER: u32 = 12;
 
@@ -159,13 +165,16 @@ impl Metrics {
             {
                 entry.insert("5".to_owned(), place.into());
             }
-            entry.insert("6".to_owned(), json!(flags(metric.options.as_deref().unwrap_or_default())));
-            entry.insert("7".to_owned(), json!(flags(metric.summary.as_deref().unwrap_or_default())));
+            let of = |message: &Option<Vec<u8>>, known: &[u32]| -> Vec<u32> {
+                let set = flags(message.as_deref().unwrap_or_default());
+                set.into_iter().filter(|number| known.contains(number)).collect()
+            };
+            let mut options = of(&metric.options, &OPTIONS);
+            options.extend((!metric.name.is_empty() && self.0.contains(metric)).then_some(EXPLICIT));
+            entry.insert("6".to_owned(), json!(options));
+            entry.insert("7".to_owned(), json!(of(&metric.summary, &SUMMARIES)));
             if metric.goal != 0 {
                 entry.insert("8".to_owned(), metric.goal.into());
-            }
-            if metric.expanded_from_glob {
-                entry.insert("10".to_owned(), true.into());
             }
             Value::Object(entry)
         };
