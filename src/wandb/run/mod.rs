@@ -34,8 +34,7 @@ use super::artifact::spooled::{Ids, prepare_alone, record as artifact_record};
 use super::artifact::upload::LoggedArtifact;
 use super::error::WandbError;
 use super::offline::{
-    ConfigRecord, Content, ExitRecord, Home, Item, LINE_BYTES,
-    Spool, SummaryRecord, UseArtifactRecord, Written,
+    ConfigRecord, Content, ExitRecord, Home, Item, LINE_BYTES, Spool, SummaryRecord, UseArtifactRecord, Written,
 };
 use crate::progress::Progress;
 use crate::table::Table;
