@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::wandb::{ArtifactDraft, ArtifactName, QualifiedName, Run, RunOptions, WandbError};
+use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Resume, Run, RunOptions, WandbError};
 
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_results::Results;
 use super::lock::LOCK_FILE;
-use super::report::page_of;
+use super::report::{page_of, section};
 use super::sample::Sampled;
 use super::session::Session;
 use super::sync::explain_wandb;
@@ -39,6 +39,8 @@ pub struct LogOptions {
     pub config: Map<String, Value>,
     /// Leave out the `pca` artifact.
     pub without_artifact: bool,
+    /// Send an alert when everything is logged.
+    pub alert: bool,
 }
 
 /// A run that was logged.
@@ -83,12 +85,18 @@ pub async fn log_fit(
         for name in &used {
             run.use_version(name).await?;
         }
+        run.check_stop()?;
         run.log(results.store(&run, &page).await?).await?;
         let mut artifacts = Vec::new();
         if !options.without_artifact {
             artifacts.push(spool(&run, &draft).await?);
         }
         run.set_summary(summary(fit)).await?;
+        run.check_stop()?;
+        if options.alert {
+            let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
+            run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
+        }
         Ok(artifacts)
     };
     let outcome = work.await;
@@ -114,6 +122,7 @@ pub async fn log_samples(
         }
         let mut names = Vec::with_capacity(drafts.len());
         for (draft, model) in drafts.iter().zip(models) {
+            run.check_stop()?;
             names.push(spool(&run, draft).await?);
             let row = json!({
                 "sample/number": model.number,
@@ -158,6 +167,8 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
         .with_entity(entity)
         .with_display_name(Some(name))
         .with_id(options.id.clone())
+        .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
+        .with_origin(Some(record.program.clone()), None)
         .with_sweep(options.sweep.clone())
         .with_group(options.group.clone())
         .with_job_type(Some(job.to_owned()))
@@ -173,6 +184,9 @@ fn inferred_home(fit: &Fit) -> Option<(String, String)> {
     let mut parts = name.splitn(3, '/');
     Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
 }
+
+/// The official client's exit code of a run that was stopped.
+const STOPPED: i32 = 255;
 
 /// Ends the run as its work ended.
 pub(super) async fn finish(
@@ -193,7 +207,8 @@ pub(super) async fn finish(
             Err(error) => Err(AppError::wandb(format!("finish run {path}"))(error)),
         },
         Err(error) => {
-            if let Err(second) = run.finish(1).await {
+            let exit_code = if matches!(error, WandbError::Stopped { .. }) { STOPPED } else { 1 };
+            if let Err(second) = run.finish(exit_code).await {
                 tracing::warn!("run {path} could not be marked failed: {second}");
             }
             Err(AppError::wandb(format!("log to run {path}"))(error))

@@ -243,6 +243,12 @@ pub enum WandbError {
         /// Its path.
         run: String,
     },
+    /// Somebody asked W&B to stop the run.
+    #[error("somebody asked W&B to stop the run {run}")]
+    Stopped {
+        /// Its path.
+        run: String,
+    },
     /// The run is over; nothing can be logged to it any more.
     #[error("the run {run} is finished")]
     RunFinished {

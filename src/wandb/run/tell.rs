@@ -68,4 +68,12 @@ impl Run {
     pub fn stop_requested(&self) -> bool {
         self.spool.stop_requested()
     }
+
+    /// Nothing, unless somebody asked W&B to stop this run.
+    ///
+    /// # Errors
+    /// [`WandbError::Stopped`].
+    pub fn check_stop(&self) -> Result<(), WandbError> {
+        if self.stop_requested() { Err(WandbError::Stopped { run: self.path() }) } else { Ok(()) }
+    }
 }
