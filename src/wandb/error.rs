@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::digest::Digest;
 use crate::store::StoreError;
 
+use super::artifact::suggest::Suggestions;
+
 /// Why the W&B client could not do it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,6 +33,14 @@ pub enum WandbError {
     NotFound {
         /// What was looked for, with its full name.
         what: String,
+    },
+    /// Nothing there under that name, but something near it.
+    #[error("{what}; {suggestions}")]
+    NoSuchName {
+        /// What [`WandbError::NotFound`] says.
+        what: String,
+        /// What exists instead.
+        suggestions: Box<Suggestions>,
     },
     /// The version exists but was never committed, or was deleted.
     #[error("artifact {artifact} is {state}, not committed")]
@@ -258,7 +268,7 @@ impl WandbError {
 
     /// Nothing there: exit code 3.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. } | Self::NotCommitted { .. })
+        matches!(self, Self::NotFound { .. } | Self::NoSuchName { .. } | Self::NotCommitted { .. })
     }
 
     /// No permission: exit code 4.

@@ -18,8 +18,8 @@ use crate::wandb::{Artifact, ArtifactName, DownloadedArtifact, LinkMode, Origin,
 pub enum Destination {
     /// Nowhere: they stay in the store.
     Store,
-    /// `./artifacts/<collection>:<version>` of each artifact.
-    Default,
+    /// `<collection>:<version>` of each artifact, in this folder.
+    Under(PathBuf),
     /// This folder.
     Folder(PathBuf),
 }
@@ -99,10 +99,9 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         let folder = match &options.to {
             Destination::Store => None,
             Destination::Folder(folder) => Some(folder.clone()),
-            Destination::Default => Some(
-                PathBuf::from("artifacts")
-                    .join(format!("{}:{}", download.artifact.collection, download.artifact.version)),
-            ),
+            Destination::Under(parent) => {
+                Some(parent.join(format!("{}:{}", download.artifact.collection, download.artifact.version)))
+            }
         };
         let link = options.link;
         got.push(run_blocking("placing files", move || place(download, folder, link)).await?);

@@ -9,6 +9,7 @@ pub mod filter;
 mod folder;
 pub mod link;
 mod listing;
+pub mod locator;
 mod lookup;
 pub mod manifest;
 pub mod name;
@@ -16,8 +17,10 @@ pub mod prepare;
 pub mod present;
 mod receive;
 mod refer;
+pub(super) mod registry;
 pub(super) mod send;
 pub(super) mod source;
+pub(super) mod suggest;
 pub mod upload;
 mod urls;
 
@@ -158,9 +161,12 @@ impl Client {
     /// The version behind a name.
     ///
     /// # Errors
-    /// [`WandbError::NotFound`], [`WandbError::NotCommitted`], or what the request met.
+    /// [`WandbError::NotFound`], [`WandbError::NoSuchName`], [`WandbError::NotCommitted`], or what the request met.
     pub async fn artifact(&self, name: &QualifiedName) -> Result<Artifact, WandbError> {
-        self.artifact_with(&self.budget(), name).await
+        match self.artifact_with(&self.budget(), name).await {
+            Err(error) => Err(self.explain(name, error).await),
+            found => found,
+        }
     }
 
     async fn artifact_with(&self, budget: &Budget, name: &QualifiedName) -> Result<Artifact, WandbError> {

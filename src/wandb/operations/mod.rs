@@ -7,6 +7,7 @@
 mod artifact;
 mod listing;
 mod memberships;
+mod name;
 mod run;
 mod upload;
 
@@ -20,6 +21,7 @@ use super::retry::Traffic;
 pub(super) use artifact::*;
 pub(super) use listing::*;
 pub(super) use memberships::*;
+pub(super) use name::*;
 pub(super) use run::*;
 pub(super) use upload::*;
 
@@ -122,6 +124,9 @@ mod tests {
             of::<ArtifactTypes<'_>>(),
             of::<Collections<'_>>(),
             of::<Versions<'_>>(),
+            of::<NamesNear<'_>>(),
+            of::<EntityProjects<'_>>(),
+            of::<OrgInfo<'_>>(),
         ]
     }
 

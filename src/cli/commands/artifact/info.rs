@@ -9,10 +9,11 @@ use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::render::{Output, bytes_text, columns, objects, printable};
 
-use super::artifact_name;
+use super::located;
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Info) -> anyhow::Result<Output> {
-    let (artifact, manifest) = app::artifact::describe(&context.session, &artifact_name(&args.artifact)?).await?;
+    let (artifact, manifest) =
+        app::artifact::describe(&context.session, &located(context, &args.artifact).await?).await?;
     let entries = app::artifact::entry_table(&manifest)?;
     let json = json!({
         "artifact": artifact.name().to_string(),
