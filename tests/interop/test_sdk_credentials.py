@@ -75,7 +75,7 @@ def test_settings_files_mean_the_same_to_both(server, home):
     settings.parent.mkdir()
     for text in (
         f"[default]\nbase_url = {server.base_url}\napi_key = {server.api_key}\nentity = {server.entity}\n",
-        f"[DEFAULT]\nport = {server.base_url.rsplit(':')[-1]}\n[default]\nbase_url: http://127.0.0.1:%(port)s\n"
+        f"[DEFAULT]\nentity = {server.base_url.rsplit(':')[-1]}\n[default]\nbase_url: http://127.0.0.1:%(entity)s\n"
         f"api_key = {server.api_key}\nroot_dir = /nowhere\n",
     ):
         settings.write_text(text)
@@ -118,6 +118,8 @@ def trusting(home, monkeypatch):
 def test_identity_tokens_are_exchanged_by_both_and_share_the_file(trusting, home):
     variables = {"WANDB_BASE_URL": trusting.base_url, "WANDB_IDENTITY_TOKEN_FILE": str(home / "identity")}
     cache = home / ".config/wandb/credentials.json"
+    # The SDK keeps its tokens only where the folder is there.
+    cache.parent.mkdir(parents=True)
     run = ("import wandb, os\nwith wandb.init(project='tokens', settings=wandb.Settings(silent=True)) as run:\n"
            "    run.log({'x': 1})\nprint(wandb.Api().viewer.username)")
     assert sdk(home, run, **variables).splitlines()[-1] == trusting.entity
