@@ -64,7 +64,7 @@ pub struct InputRecord {
     pub file: PathBuf,
     /// Size in bytes.
     pub size: u64,
-    /// W&B's digest of the file, with its algorithm.
+    /// W&B's digest of the file, with its algorithm; of a reference that no digest proves, its name in the store.
     pub digest: Option<String>,
     /// SHA-256 of the file; local files are not hashed.
     pub sha256: Option<Sha256>,

@@ -10,6 +10,7 @@ mod cache;
 pub mod demo;
 #[cfg(feature = "server")]
 mod demo_model;
+mod diff;
 mod error;
 mod fit;
 mod fit_folder;
@@ -32,6 +33,7 @@ pub mod study;
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
 };
+pub use diff::{DiffOptions, Difference, diff};
 pub use error::{AppError, FailureKind, Lack, Missing};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};

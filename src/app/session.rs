@@ -1,5 +1,7 @@
 //! What every verb works with: a client, a store, and who watches.
 
+use std::path::PathBuf;
+
 use url::Url;
 
 use crate::progress::Progress;
@@ -24,6 +26,8 @@ pub struct Session {
     pub project: Option<String>,
     /// Root of the user interface, for links.
     pub app_url: String,
+    /// Where the folders of artifacts go when nobody says: `<collection>:<version>` in here.
+    pub artifact_dir: PathBuf,
 }
 
 impl Session {

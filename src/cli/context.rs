@@ -71,6 +71,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         entity: settings.entity.clone(),
         project: settings.project.clone(),
         app_url: settings.app_url.clone(),
+        artifact_dir: environment.path(env::ARTIFACT_DIR).unwrap_or_else(|| "artifacts".into()),
     })
 }
 

@@ -4,6 +4,7 @@
 //! <cache>/artifacts/
 //!   obj/md5/<hh>/<rest of hex>        objects, named by their W&B digest: the official SDK's layout
 //!   obj/xxh128/<hh>/<rest of hex>
+//!   obj/etag/<hh>/<rest of hex>       what references brought, named by address and version tag
 //!   wandb-pca-1/                      ours alone; the number is the layout's version
 //!     verified/<alg>-<hex>.json       "we hashed this object": size, modification time, sha256
 //!     partial/<alg>-<hex>             bytes received so far, kept until the object is whole
@@ -16,6 +17,8 @@
 
 mod durable;
 mod error;
+mod etag;
+mod etag_partial;
 mod inventory;
 mod lock;
 mod object;
@@ -26,6 +29,8 @@ mod space;
 
 pub use durable::{DurableFile, write_durable, write_private};
 pub use error::StoreError;
+pub use etag::{EtagKey, EtagReservation};
+pub use etag_partial::EtagPartial;
 pub use inventory::{Inventory, Leftover, LeftoverKind, StoredObject, Usage};
 pub use object::{Object, Reservation, Store, Verdict};
 pub use partial::Partial;

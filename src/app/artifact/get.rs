@@ -11,15 +11,17 @@ use crate::app::resolve::obtain;
 use crate::app::roots;
 use crate::app::session::Session;
 use crate::store::Store;
-use crate::wandb::{Artifact, ArtifactName, DownloadedArtifact, LinkMode, Origin, Placed, Wanted, export};
+use crate::wandb::{
+    Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, LinkMode, Origin, Placed, Proof, Wanted, export,
+};
 
 /// Where the files of an artifact go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Nowhere: they stay in the store.
     Store,
-    /// `<collection>:<version>` of each artifact, in this folder.
-    Under(PathBuf),
+    /// `<collection>:<version>` of each artifact, in the session's folder for them.
+    Default,
     /// This folder.
     Folder(PathBuf),
 }
@@ -34,12 +36,14 @@ pub struct GetOptions {
     pub link: LinkMode,
     /// The lock to hold to and to write, and how closely.
     pub lock: Option<(PathBuf, LockMode)>,
+    /// How to download.
+    pub download: DownloadOptions,
 }
 
 impl GetOptions {
     /// Everything else by default.
     pub fn new(to: Destination) -> Self {
-        Self { to, link: LinkMode::default(), lock: None }
+        Self { to, link: LinkMode::default(), lock: None, download: DownloadOptions::default() }
     }
 }
 
@@ -53,6 +57,8 @@ pub struct Got {
     pub folder: Option<PathBuf>,
     /// Its files.
     pub files: Vec<GotFile>,
+    /// References to nothing that were left out, with the reason.
+    pub missing: Vec<(String, String)>,
 }
 
 /// A file of an artifact that was got.
@@ -69,6 +75,8 @@ pub struct GotFile {
     pub downloaded: bool,
     /// How it got to its place; `None` when it stays in the store.
     pub placed: Option<Placed>,
+    /// What its bytes were checked against.
+    pub proof: Proof,
 }
 
 /// Downloads and verifies artifacts, all files in one plan, and places them.
@@ -81,9 +89,10 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         None => Pins::default(),
     };
     let resolved = resolve_pinned(session, names, &pins).await?;
-    let references: Vec<String> = resolved.iter().map(|resolved| resolved.asked.to_string()).collect();
-    let wanted = resolved.into_iter().map(|resolved| Wanted::all(resolved.artifact, resolved.manifest));
-    let downloads = obtain(session, wanted.collect()).await?;
+    // Once all files are had, every name was resolved.
+    let references: Vec<String> = resolved.iter().flatten().map(|resolved| resolved.asked.to_string()).collect();
+    let wanted = resolved.into_iter().map(|resolved| resolved.map(|found| Wanted::all(found.artifact, found.manifest)));
+    let downloads = obtain(session, wanted.collect(), &options.download).await?;
     if let Some((path, _)) = &options.lock {
         know_sha256(session, &downloads).await?;
         let store = &session.store;
@@ -99,9 +108,7 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         let folder = match &options.to {
             Destination::Store => None,
             Destination::Folder(folder) => Some(folder.clone()),
-            Destination::Under(parent) => {
-                Some(parent.join(format!("{}:{}", download.artifact.collection, download.artifact.version)))
-            }
+            Destination::Default => Some(default_folder(session, &download.artifact)),
         };
         let link = options.link;
         got.push(run_blocking("placing files", move || place(download, folder, link)).await?);
@@ -109,10 +116,15 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
     Ok(got)
 }
 
+/// Where the files of a version go when nobody says.
+pub(super) fn default_folder(session: &Session, artifact: &Artifact) -> PathBuf {
+    session.artifact_dir.join(format!("{}:{}", artifact.collection, artifact.version))
+}
+
 fn locked(store: &Store, reference: String, got: &DownloadedArtifact) -> Result<LockedArtifact, AppError> {
     let mut files = Vec::with_capacity(got.files.len());
     for file in &got.files {
-        let (path, digest) = (file.path.clone(), file.object.digest.to_string());
+        let (path, digest) = (file.path.clone(), file.name_in_store());
         files.push(LockedFile { path, digest, size: file.object.size, sha256: store.sha256(&file.object)? });
     }
     let (resolved, digest) = (got.artifact.name().to_string(), got.artifact.digest.clone());
@@ -132,7 +144,8 @@ fn place(download: DownloadedArtifact, folder: Option<PathBuf>, link: LinkMode) 
     let files = download.files.into_iter().map(|file| {
         let place = folder.as_ref().map_or_else(|| file.object.path.clone(), |folder| folder.join(&file.path));
         let downloaded = file.origin == Origin::Network;
-        GotFile { path: file.path, place, size: file.object.size, downloaded, placed: placed.next() }
+        let (size, proof) = (file.object.size, file.proof);
+        GotFile { path: file.path, place, size, downloaded, placed: placed.next(), proof }
     });
-    Ok(Got { files: files.collect(), artifact: download.artifact, folder })
+    Ok(Got { files: files.collect(), missing: download.missing, artifact: download.artifact, folder })
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wandb_pca::app::LockMode;
 
-pub(crate) use artifact::{Artifact, Digest, Get, Info, Link, Ls, Put};
+pub(crate) use artifact::{
+    Alias, Artifact, Digest, Edit, Get, Info, Lineage, Link, LinkTo, Ls, Put, Rm, Tag, Unlink, Verify,
+};
 pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
 
 /// Task-vector PCA over Weights & Biases artifacts.
@@ -104,7 +106,7 @@ pub(crate) enum Command {
     /// W&B sweeps over the cells of a study
     #[command(subcommand)]
     Sweep(study::Sweep),
-    /// Get, put and list artifacts
+    /// Get, put, list, verify, trace, edit and remove artifacts
     #[command(subcommand)]
     Artifact(Artifact),
     /// Look after the store of downloaded files
@@ -261,6 +263,9 @@ pub(crate) struct Inspect {
     /// Nested dictionary that holds the weights, where there are several
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Compare with this checkpoint, tensor by tensor: what changed from INPUT to OTHER
+    #[arg(long, value_name = "OTHER")]
+    pub(crate) diff: Option<String>,
     /// Leave out the norms, which read every byte
     #[arg(long)]
     pub(crate) no_norms: bool,

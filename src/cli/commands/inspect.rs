@@ -10,6 +10,9 @@ use crate::cli::context::Context;
 use crate::cli::render::{Output, columns, objects, printable};
 
 pub(super) async fn inspect(context: &Context<'_>, args: &args::Inspect) -> anyhow::Result<Output> {
+    if let Some(other) = &args.diff {
+        return diff(context, args, other).await;
+    }
     let mut options = app::InspectOptions::new(Input::parse(&args.input).map_err(AppError::from)?);
     options.file = args.file.clone();
     options.key = args.key.clone();
@@ -32,4 +35,18 @@ pub(super) async fn inspect(context: &Context<'_>, args: &args::Inspect) -> anyh
         "skipped": skipped,
     });
     Ok(Output { schema: "inspect/1", json, text })
+}
+
+async fn diff(context: &Context<'_>, args: &args::Inspect, other: &str) -> anyhow::Result<Output> {
+    let input = |text: &str| Input::parse(text).map_err(AppError::from);
+    let mut options = app::DiffOptions::new(input(&args.input)?, input(other)?);
+    options.file = args.file.clone();
+    options.key = args.key.clone();
+    let found = app::diff(&context.session, options).await?;
+    let (equal, different) = (found.equal, found.different);
+    let shown = found.differing()?;
+    let list = if different == 0 { String::new() } else { columns(&shown) };
+    let text = format!("{list}{different} tensors differ, {equal} are equal to the bit\n");
+    let json = json!({"equal": equal, "different": different, "tensors": objects(&found.tensors)});
+    Ok(Output { schema: "inspect-diff/1", json, text })
 }
