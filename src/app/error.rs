@@ -117,6 +117,14 @@ pub enum AppError {
         /// What it holds.
         found: String,
     },
+    /// Parts were asked for of a file that is only read whole.
+    #[error("cannot fetch only parts of {input}: {reason}")]
+    NoParts {
+        /// The input.
+        input: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// What was to be unlinked is where it was logged.
     #[error("{artifact} is no link; it was logged there")]
     NotALink {

@@ -60,7 +60,7 @@ impl Pins {
                 found: file.to_string(),
             };
             match entry.files.iter().find(|locked| locked.path == file.path) {
-                Some(locked) if locked != file => return Err(drift(locked.to_string())),
+                Some(locked) if !locked.agrees(file) => return Err(drift(locked.to_string())),
                 None if self.mode == LockMode::Locked => return Err(drift("nothing for it".to_owned())),
                 _ => {}
             }

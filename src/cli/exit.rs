@@ -120,6 +120,7 @@ fn app_hint(error: &AppError) -> Option<&'static str> {
             Some("run it once online, or without WANDB_MODE=offline")
         }
         AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
+        AppError::NoParts { .. } => Some("leave out --partial to fetch it whole"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
         AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),
         _ => None,

@@ -32,6 +32,7 @@ pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::prepare::PreparedArtifact;
 pub use artifact::present::present;
+pub use artifact::ranges::{Fetched, RemoteFile, RemoteParts};
 pub use artifact::reference::{Proof, ReferenceError};
 pub use artifact::registry::is_registry;
 pub use artifact::suggest::Suggestions;

@@ -125,7 +125,7 @@ fn locked(store: &Store, reference: String, got: &DownloadedArtifact) -> Result<
     let mut files = Vec::with_capacity(got.files.len());
     for file in &got.files {
         let (path, digest) = (file.path.clone(), file.name_in_store());
-        files.push(LockedFile { path, digest, size: file.object.size, sha256: store.sha256(&file.object)? });
+        files.push(LockedFile { path, digest, size: file.object.size, sha256: Some(store.sha256(&file.object)?) });
     }
     let (resolved, digest) = (got.artifact.name().to_string(), got.artifact.digest.clone());
     Ok(LockedArtifact { reference, resolved, digest, files })

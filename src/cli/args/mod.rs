@@ -146,6 +146,12 @@ pub(crate) struct Fit {
     /// Fit only the layers whose name matches this glob; repeatable
     #[arg(long, value_name = "GLOB")]
     pub(crate) layers: Vec<String>,
+    /// Fetch only the bytes of those layers, whatever their share [default: up to 60 % of a file above 1 MiB]
+    #[arg(long, requires = "layers", conflicts_with = "whole")]
+    pub(crate) partial: bool,
+    /// Fetch and verify whole files, however few layers are fitted
+    #[arg(long)]
+    pub(crate) whole: bool,
     /// Folder for the fit [default: fit-<name>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -263,12 +269,21 @@ pub(crate) struct Inspect {
     /// Nested dictionary that holds the weights, where there are several
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// List only the tensors whose name matches this glob; repeatable. Their bytes are fetched, for the norms
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) layers: Vec<String>,
+    /// Compute the norms, fetching the bytes of an artifact that is not in the store
+    #[arg(long, conflicts_with = "no_norms")]
+    pub(crate) norms: bool,
     /// Compare with this checkpoint, tensor by tensor: what changed from INPUT to OTHER
-    #[arg(long, value_name = "OTHER")]
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["layers", "norms"])]
     pub(crate) diff: Option<String>,
     /// Leave out the norms, which read every byte
     #[arg(long)]
     pub(crate) no_norms: bool,
+    /// Fetch and verify the whole file, instead of what is looked at
+    #[arg(long)]
+    pub(crate) whole: bool,
 }
 
 /// `serve`

@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod name;
 pub mod prepare;
 pub mod present;
+pub mod ranges;
 mod receive;
 mod refer;
 pub mod reference;

@@ -352,6 +352,6 @@ fn decode(decoder: &mut MultiGzDecoder<Vec<u8>>, chunk: &[u8], partial: &mut Par
 }
 
 /// Whether a fresh address may help.
-fn is_expired(trouble: &Trouble) -> bool {
+pub(super) fn is_expired(trouble: &Trouble) -> bool {
     matches!(trouble, Trouble::Status { status: 400 | 401 | 403 | 404 | 410, .. })
 }
