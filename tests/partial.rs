@@ -178,6 +178,7 @@ fn session(client: &Client, store: &Store) -> Session {
         project: Some(support::PROJECT.to_owned()),
         app_url: "http://127.0.0.1".to_owned(),
         runs: std::path::PathBuf::from("."),
+        artifact_dir: "artifacts".into(),
     }
 }
 

@@ -80,6 +80,7 @@ pub fn session(server: &Server, folder: &Path, progress: &Progress) -> Result<Se
         project: None,
         app_url: server.base_url().to_owned(),
         runs: folder.to_owned(),
+        artifact_dir: "artifacts".into(),
     })
 }
 

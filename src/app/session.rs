@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::progress::Progress;
 use crate::store::{Store, StoreError};
-use crate::wandb::{ArtifactName, Client, QualifiedName, Run, RunOptions, WandbError};
+use crate::wandb::{ArtifactName, Client, QualifiedName, Run, RunOptions, WandbError, is_registry};
 
 use super::error::AppError;
 use super::recorded::Recorded;
@@ -28,6 +28,8 @@ pub struct Session {
     pub app_url: String,
     /// Where `wandb/` is, the folder for runs.
     pub runs: PathBuf,
+    /// Where the folders of artifacts go when nobody says: `<collection>:<version>` in here.
+    pub artifact_dir: PathBuf,
 }
 
 impl Session {
@@ -52,8 +54,25 @@ impl Session {
 
     /// The name with its entity and project filled in: from the defaults, or from the key's owner.
     pub(super) async fn qualify(&self, name: &ArtifactName) -> Result<QualifiedName, AppError> {
+        if let Some(project) = name.project().or(self.project.as_deref()).filter(|project| is_registry(project)) {
+            return self.qualify_in_registry(name, project).await;
+        }
         let entity = self.entity_or_own(name.entity()).await?;
         name.with_defaults(entity.as_deref(), self.project.as_deref()).map_err(AppError::wandb("complete the name"))
+    }
+
+    /// A name in a registry, whose first part is an organisation.
+    async fn qualify_in_registry(&self, name: &ArtifactName, project: &str) -> Result<QualifiedName, AppError> {
+        let complete = AppError::wandb(format!("find the organisation of {name}"));
+        let entity = self.entity_or_own(None).await?;
+        let owner = match (&self.client, &entity) {
+            (Some(client), Some(entity)) => {
+                Some(client.registry_entity(entity, name.entity()).await.map_err(complete)?)
+            }
+            _ => name.entity().map(str::to_owned),
+        };
+        let name = name.with_entity(owner);
+        name.with_defaults(entity.as_deref(), Some(project)).map_err(AppError::wandb("complete the name"))
     }
 
     /// The entity that is meant: the given one, the default one, or that of the key's owner.

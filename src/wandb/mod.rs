@@ -17,9 +17,9 @@ mod retry;
 pub mod run;
 mod transport;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use artifact::download::{DownloadOptions, DownloadedArtifact, DownloadedFile, Origin, Wanted};
@@ -27,12 +27,15 @@ pub use artifact::draft::{ArtifactDraft, Checksum, Source, Ttl};
 pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::link::LinkTarget;
+pub use artifact::locator::{ArtifactId, ArtifactLocator};
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::prepare::PreparedArtifact;
 pub use artifact::present::present;
 pub use artifact::ranges::{Fetched, RemoteFile, RemoteParts};
 pub use artifact::reference::{Proof, ReferenceError};
+pub use artifact::registry::is_registry;
+pub use artifact::suggest::Suggestions;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
 pub use error::WandbError;
@@ -42,10 +45,11 @@ pub use run::{AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Imag
 
 use crate::digest::Algorithm;
 
+use artifact::registry::Organizations;
 use artifact::source::Hashing;
 use graphql::execute;
 use retry::{Budget, Pace, system_seed};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use transport::Transport;
 
 /// A handle on one W&B server; clones share connections, limits and the watcher.
@@ -65,6 +69,8 @@ struct Inner {
     default_entity: OnceCell<Option<String>>,
     /// Chart definitions that the server is known to have.
     charts: Mutex<BTreeSet<String>>,
+    /// By entity.
+    organizations: Mutex<HashMap<String, Organizations>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -103,6 +109,7 @@ impl Client {
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
             charts: Mutex::default(),
+            organizations: Mutex::default(),
         })))
     }
 
@@ -134,6 +141,10 @@ impl Client {
     pub async fn default_entity(&self) -> Result<Option<String>, WandbError> {
         let ask = async || Ok::<_, WandbError>(self.viewer().await?.entity);
         self.0.default_entity.get_or_try_init(ask).await.cloned()
+    }
+
+    fn organizations(&self) -> &Mutex<HashMap<String, Organizations>> {
+        &self.0.organizations
     }
 
     fn transport(&self) -> &Transport {

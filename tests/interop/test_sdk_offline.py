@@ -83,7 +83,7 @@ def snapshot(api, path, folder):
     internal = internal.get("value", internal)
     return {
         "rows": list(run.scan_history()),
-        "system": [{key for key in row if key.startswith("system.")} for row in run.history(stream="system", pandas=False)],
+        "system": [sorted(key for key in row if key.startswith("system.")) for row in run.history(stream="system", pandas=False)],
         "summary": json.loads(json.dumps(dict(run.summary._json_dict))),
         "config": dict(run.config),
         "metrics": metrics(internal.get("m") or []),

@@ -20,7 +20,7 @@ use crate::wandb::{
 pub enum Destination {
     /// Nowhere: they stay in the store.
     Store,
-    /// `./artifacts/<collection>:<version>` of each artifact.
+    /// `<collection>:<version>` of each artifact, in the session's folder for them.
     Default,
     /// This folder.
     Folder(PathBuf),
@@ -108,7 +108,7 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         let folder = match &options.to {
             Destination::Store => None,
             Destination::Folder(folder) => Some(folder.clone()),
-            Destination::Default => Some(default_folder(&download.artifact)),
+            Destination::Default => Some(default_folder(session, &download.artifact)),
         };
         let link = options.link;
         got.push(run_blocking("placing files", move || place(download, folder, link)).await?);
@@ -116,9 +116,9 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
     Ok(got)
 }
 
-/// Where the files of a version go when nobody says: `./artifacts/<collection>:<version>`.
-pub(super) fn default_folder(artifact: &Artifact) -> PathBuf {
-    PathBuf::from("artifacts").join(format!("{}:{}", artifact.collection, artifact.version))
+/// Where the files of a version go when nobody says.
+pub(super) fn default_folder(session: &Session, artifact: &Artifact) -> PathBuf {
+    session.artifact_dir.join(format!("{}:{}", artifact.collection, artifact.version))
 }
 
 fn locked(store: &Store, reference: String, got: &DownloadedArtifact) -> Result<LockedArtifact, AppError> {

@@ -11,6 +11,7 @@ mod folder;
 mod lineage;
 pub mod link;
 mod listing;
+pub mod locator;
 mod lookup;
 pub mod manifest;
 pub mod name;
@@ -20,9 +21,11 @@ pub mod ranges;
 mod receive;
 mod refer;
 pub mod reference;
+pub(super) mod registry;
 pub(super) mod send;
 pub(super) mod source;
 pub(super) mod spooled;
+pub(super) mod suggest;
 pub mod upload;
 mod urls;
 
@@ -178,9 +181,12 @@ impl Client {
     /// The version behind a name.
     ///
     /// # Errors
-    /// [`WandbError::NotFound`], [`WandbError::NotCommitted`], or what the request met.
+    /// [`WandbError::NotFound`], [`WandbError::NoSuchName`], [`WandbError::NotCommitted`], or what the request met.
     pub async fn artifact(&self, name: &QualifiedName) -> Result<Artifact, WandbError> {
-        self.artifact_with(&self.budget(), name).await
+        match self.artifact_with(&self.budget(), name).await {
+            Err(error) => Err(self.explain(name, error).await),
+            found => found,
+        }
     }
 
     async fn artifact_with(&self, budget: &Budget, name: &QualifiedName) -> Result<Artifact, WandbError> {

@@ -4,8 +4,6 @@
 //! Facts from `wandb/plot/custom_chart.py`: the table is logged as `<key>_table`, the panel is under
 //! `_wandb.visualize.<key>`, and nothing is logged under the key itself.
 
-use std::sync::PoisonError;
-
 use serde_json::{Map, Value, json};
 
 use crate::table::Table;
@@ -175,8 +173,8 @@ impl Client {
     async fn define_chart(&self, entity: &str, definition: &ChartDefinition) -> Result<String, WandbError> {
         let ChartDefinition { name, title, specification } = definition;
         let id = format!("{entity}/{name}");
-        let known = || self.0.charts.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(&id) {
+        let mut known = self.0.charts.lock().await;
+        if known.contains(&id) {
             return Ok(id);
         }
         let input = CreateChartInput {
@@ -193,7 +191,7 @@ impl Client {
             Err(WandbError::Rejected { message, .. }) if message.contains("exist") => {}
             outcome => drop(outcome?),
         }
-        known().insert(id.clone());
+        known.insert(id.clone());
         Ok(id)
     }
 }
