@@ -17,8 +17,10 @@ mod durable;
 mod error;
 mod object;
 mod partial;
+mod space;
 
 pub use durable::{DurableFile, write_durable};
 pub use error::StoreError;
 pub use object::{Object, Reservation, Store};
 pub use partial::Partial;
+pub use space::{Space, space};

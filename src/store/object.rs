@@ -137,6 +137,11 @@ impl Store {
         Ok(sha256)
     }
 
+    /// Bytes of a missing object that an earlier attempt left.
+    pub fn received(&self, digest: &Digest) -> u64 {
+        fs::metadata(self.partial_path(digest)).map_or(0, |metadata| metadata.len())
+    }
+
     /// The object, or the exclusive right to fill it. Waits while another process is filling it.
     ///
     /// # Errors
@@ -145,18 +150,21 @@ impl Store {
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
         }
-        let name = format!("{}-{}", digest.algorithm().folder(), digest.to_hex());
-        let lock = self.lock(&name)?;
+        let lock = self.lock(&own_name(digest))?;
         // Whoever held the lock before us may have finished the object.
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
         }
-        let path = self.own("partial").join(&name);
-        Partial::open(self.clone(), *digest, size, path, lock).map(|partial| Reservation::Missing(Box::new(partial)))
+        Partial::open(self.clone(), *digest, size, self.partial_path(digest), lock)
+            .map(|partial| Reservation::Missing(Box::new(partial)))
     }
 
     fn own(&self, folder: &str) -> PathBuf {
         self.root.join("wandb-pca-1").join(folder)
+    }
+
+    fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.own("partial").join(own_name(digest))
     }
 
     fn lock(&self, name: &str) -> Result<File, StoreError> {
@@ -173,7 +181,7 @@ impl Store {
     }
 
     fn verified_path(&self, digest: &Digest) -> PathBuf {
-        self.own("verified").join(format!("{}-{}.json", digest.algorithm().folder(), digest.to_hex()))
+        self.own("verified").join(own_name(digest) + ".json")
     }
 
     /// A missing or unreadable record only means that the object is hashed again.
@@ -192,6 +200,11 @@ impl Store {
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
         write_durable(&path, &text).map_err(StoreError::io("write", &path))
     }
+}
+
+/// What our own files about an object are called.
+fn own_name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().folder(), digest.to_hex())
 }
 
 /// Hashes everything that `reader` holds, telling `advanced` how far it got.
