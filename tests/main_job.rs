@@ -1,42 +1,25 @@
 //! The main job as a user runs it, and what happens when the user, the files or the server are wrong.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test may end loudly")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test may end loudly"
+)]
+
+#[path = "support/command.rs"]
+mod command;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use command::{Served, command, files_below, json, refused, run};
 
 use serde_json::Value;
 use wandb_pca::checkpoint::{NamedTensor, write_torch};
 use wandb_pca::tensor::{Dtype, TensorView};
-
-/// The command with nothing of this machine's settings.
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wandb-pca"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WANDB")) {
-        command.env_remove(name);
-    }
-    command.env("NETRC", "/nonexistent/netrc").args(arguments);
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// The exit code is `code`, and the message on standard error holds every one of `words`.
-fn refused(output: &Output, code: i32, words: &[&str]) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "`{word}` is not in: {text}");
-    }
-}
 
 #[test]
 fn the_demo_runs_and_downloads_nothing_twice() {
@@ -57,50 +40,6 @@ fn the_demo_runs_and_downloads_nothing_twice() {
     let text = String::from_utf8_lossy(&text.stdout);
     assert!(text.contains("model.visual.transformer.resblocks.3.mlp.c_fc.weight"), "{text}");
     assert!(!text.contains("partial-"));
-}
-
-/// A server of our own for one test.
-struct Served {
-    process: Child,
-    base_url: String,
-    api_key: String,
-    folder: tempfile::TempDir,
-}
-
-impl Served {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        let arguments = ["serve", "--data", data.to_str().unwrap(), "--address", "127.0.0.1:0", "--json"];
-        let mut process = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        let text = |name: &str| ready[name].as_str().unwrap().to_owned();
-        Self { base_url: text("base_url"), api_key: text("api_key"), process, folder }
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.with_key(&self.api_key, arguments)
-    }
-
-    fn with_key(&self, key: &str, arguments: &[&str]) -> Output {
-        let cache = self.folder.path().join("cache");
-        command(arguments)
-            .env("WANDB_BASE_URL", &self.base_url)
-            .env("WANDB_API_KEY", key)
-            .env("WANDB_CACHE_DIR", cache)
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]
@@ -160,15 +99,6 @@ fn bytes_that_were_altered_on_the_server_are_refused() {
     assert_eq!(altered, 1, "the server keeps the file once");
     refused(&served.run(&["artifact", "get", "p/w", "--root", "out"]), 5, &["local/p/w:v0", "weights.bin", "hint:"]);
     assert!(!served.folder.path().join("out/weights.bin").exists());
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
-    }
-    found
 }
 
 fn checkpoint(path: &Path, tensors: &[(&str, &[f32])]) {

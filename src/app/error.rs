@@ -1,6 +1,7 @@
 //! What can go wrong with a verb: which input, which file, and the cause. Says what it means, not how to mend it; hints
 //! are the command's.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -122,6 +123,12 @@ pub enum AppError {
         /// The reference.
         what: String,
     },
+    /// We are offline, and the store lacks what is needed.
+    #[error("we are offline, and the store lacks {}", listed(missing))]
+    NotInStore {
+        /// Everything that it lacks.
+        missing: Vec<Missing>,
+    },
     /// The bytes of an input are not those the fit was made from.
     #[error("{input} has {found}, but the fit was made from {expected}")]
     InputChanged {
@@ -145,6 +152,42 @@ pub enum AppError {
         /// What it worked on.
         what: &'static str,
     },
+}
+
+/// What the store lacks of one reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Missing {
+    /// The reference, with entity and project.
+    pub reference: String,
+    /// What of it.
+    pub lack: Lack,
+}
+
+/// What of a reference is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lack {
+    /// Which version the name stands for.
+    Resolution,
+    /// What the version holds.
+    Manifest,
+    /// The bytes of these files.
+    Files(Vec<String>),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.lack {
+            Lack::Resolution => write!(f, "what {} stands for", self.reference),
+            Lack::Manifest => write!(f, "the manifest of {}", self.reference),
+            Lack::Files(files) => write!(f, "{} of {}", files.join(", "), self.reference),
+        }
+    }
+}
+
+fn listed(missing: &[Missing]) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What kind of failure, for exit codes.
@@ -174,7 +217,9 @@ impl AppError {
             Self::Store(StoreError::Corrupt { .. }) | Self::InputChanged { .. } => FailureKind::Integrity,
             Self::Checkpoint { source, .. } => checkpoint_kind(source),
             Self::Lock(LockError::Drift { .. }) => FailureKind::Integrity,
-            Self::Lock(LockError::Missing { .. }) | Self::Offline { .. } => FailureKind::NotFound,
+            Self::Lock(LockError::Missing { .. }) | Self::Offline { .. } | Self::NotInStore { .. } => {
+                FailureKind::NotFound
+            }
             Self::Study(error) => error.kind(),
             _ => FailureKind::Failure,
         }

@@ -1,6 +1,6 @@
 //! The main job: pretrained and fine-tuned checkpoints in, explained variance of every layer out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
@@ -18,8 +18,10 @@ use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::input::{Input, Seeded};
-use super::lock::{LOCK_FILE, Lock, LockError};
-use super::pull::{Pulled, pull};
+use super::lock::{LOCK_FILE, Lock};
+use super::pinned::{LockMode, Pins};
+use super::pull::{Pulled, pull_pinned};
+use super::roots;
 use super::session::Session;
 
 /// What to fit.
@@ -42,8 +44,8 @@ pub struct FitOptions {
     pub key: Option<String>,
     /// The checkpoint in artifacts that hold several files.
     pub file: Option<String>,
-    /// Hold the inputs to the lock in `folder`.
-    pub locked: bool,
+    /// What to do with the lock in `folder`, where there is one.
+    pub lock: LockMode,
 }
 
 impl FitOptions {
@@ -58,7 +60,7 @@ impl FitOptions {
             layer_globs: Vec::new(),
             key: None,
             file: None,
-            locked: false,
+            lock: LockMode::default(),
         }
     }
 
@@ -103,15 +105,17 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     }
     let pretrained = Seeded { seed: None, input: options.pretrained.clone() };
     let inputs: Vec<Seeded> = std::iter::once(pretrained).chain(options.finetuned.iter().cloned()).collect();
-    let pulled = pull(session, &inputs, options.file.as_deref()).await?;
+    let pins = Pins::read(&options.folder.join(LOCK_FILE), options.lock)?;
+    let files: Vec<_> = inputs.iter().map(|seeded| (seeded, options.file.as_deref())).collect();
+    let pulled = pull_pinned(session, &files, &pins).await?;
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
-    if options.locked {
-        hold(&options.folder, &lock)?;
+    if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
+        locked.hold(&lock)?;
     }
     let artifacts = pulled.iter().filter_map(|pulled| pulled.artifact.clone()).collect();
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
-    let folder = options.folder.clone();
+    let (folder, store) = (options.folder.clone(), session.store.clone());
     let fit = run_blocking("the fit", move || {
         let (layers, fits) = compute(&pulled, options.key.clone(), &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
@@ -119,16 +123,13 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
         })?;
         let fit = Fit { record: record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
         fit.write(&options.folder)?;
+        if !fit.lock.artifacts.is_empty() {
+            roots::register(&store, &options.folder.join(LOCK_FILE))?;
+        }
         Ok(fit)
     })
     .await?;
     Ok(FitOutcome { fit, folder, artifacts, downloaded })
-}
-
-fn hold(folder: &Path, now: &Lock) -> Result<(), AppError> {
-    let path = folder.join(LOCK_FILE);
-    let lock = Lock::read(&path)?.ok_or(LockError::Missing { path })?;
-    Ok(lock.hold(now)?)
 }
 
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.

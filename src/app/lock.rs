@@ -1,5 +1,6 @@
-//! The lock: which bytes a fit was made from, so that `:latest` cannot change under it. TOML, for people and diffs.
+//! The lock: which bytes were used for which names, so that `:latest` cannot change under it. TOML, for people and diffs.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Sha256;
 use crate::store::write_durable;
 
-/// Name of the lock in a fit's folder.
+/// Usual name of a lock.
 pub const LOCK_FILE: &str = "wandb-pca.lock";
 
 const VERSION: u32 = 1;
@@ -89,7 +90,7 @@ pub enum LockError {
         path: PathBuf,
     },
     /// An input is not the one that was locked.
-    #[error("{reference} is now {found}, but the lock has {locked}")]
+    #[error("{reference} is {found}, but the lock has {locked}")]
     Drift {
         /// The reference.
         reference: String,
@@ -131,26 +132,68 @@ impl Lock {
     pub fn write(&self, path: &Path) -> Result<(), LockError> {
         let io = |source| LockError::Io { action: "write", path: path.to_owned(), source };
         let text = toml::to_string(self).map_err(|error| io(io::Error::other(error)))?;
-        let head = "# Made by wandb-pca: the exact inputs of this fit. Keep it with the results.\n";
+        let head = "# Made by wandb-pca: the exact artifacts that were used. Keep it with the results.\n";
         write_durable(path, format!("{head}{text}").as_bytes()).map_err(io)
     }
 
-    /// Holds `now` to this lock: the same references, each with the same version, digest and files.
+    /// What the lock has for a reference with entity and project.
+    pub fn entry(&self, reference: &str) -> Option<&LockedArtifact> {
+        self.artifacts.iter().find(|artifact| artifact.reference == reference)
+    }
+
+    /// This lock with what is in `now`: references in both have their entry from there, and files of the same version from
+    /// both.
+    pub fn merged(mut self, now: &Self) -> Self {
+        for artifact in &now.artifacts {
+            let Some(entry) = self.artifacts.iter_mut().find(|entry| entry.reference == artifact.reference) else {
+                self.artifacts.push(artifact.clone());
+                continue;
+            };
+            let mut merged = artifact.clone();
+            if entry.digest == artifact.digest {
+                let has = |path: &str| artifact.files.iter().any(|file| file.path == path);
+                merged.files.extend(entry.files.drain(..).filter(|file| !has(&file.path)));
+                merged.files.sort_by(|a, b| a.path.cmp(&b.path));
+            }
+            *entry = merged;
+        }
+        self
+    }
+
+    /// Holds `now` to this lock: the same references in any order, each with the same version, digest and files.
     ///
     /// # Errors
     /// [`LockError::Drift`] for the first difference.
     pub fn hold(&self, now: &Self) -> Result<(), LockError> {
-        let describe = |artifact: Option<&LockedArtifact>| {
-            artifact.map_or("absent".to_owned(), |found| format!("{} with digest {}", found.resolved, found.digest))
-        };
-        for index in 0..self.artifacts.len().max(now.artifacts.len()) {
-            let (locked, found) = (self.artifacts.get(index), now.artifacts.get(index));
-            if locked != found {
-                let reference = found.or(locked).map(|artifact| artifact.reference.clone()).unwrap_or_default();
-                return Err(LockError::Drift { reference, locked: describe(locked), found: describe(found) });
+        for artifact in &now.artifacts {
+            let locked = self.entry(&artifact.reference);
+            if locked != Some(artifact) {
+                return Err(LockError::drift(&artifact.reference, locked, artifact.to_string()));
             }
         }
-        Ok(())
+        match self.artifacts.iter().find(|locked| now.entry(&locked.reference).is_none()) {
+            Some(unused) => Err(LockError::drift(&unused.reference, Some(unused), "not among the inputs".to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl LockError {
+    pub(super) fn drift(reference: &str, locked: Option<&LockedArtifact>, found: String) -> Self {
+        let locked = locked.map_or_else(|| "nothing for it".to_owned(), ToString::to_string);
+        Self::Drift { reference: reference.to_owned(), locked, found }
+    }
+}
+
+impl fmt::Display for LockedArtifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with digest {}", self.resolved, self.digest)
+    }
+}
+
+impl fmt::Display for LockedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes with sha256 {}", self.digest, self.size, self.sha256)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod artifact;
 mod blocking;
+mod cache;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
@@ -18,13 +19,20 @@ mod inspect;
 mod layer_table;
 mod lock;
 mod log_fit;
+mod pinned;
 mod pull;
+mod recorded;
 mod report;
+mod resolve;
+mod roots;
 mod sample;
 mod session;
 pub mod study;
 
-pub use error::{AppError, FailureKind};
+pub use cache::{
+    CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
+};
+pub use error::{AppError, FailureKind, Lack, Missing};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};
 pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
@@ -32,6 +40,7 @@ pub use input::{Input, InputError, Seeded, expand, parse_seeds};
 pub use inspect::{InspectOptions, Inspection, inspect};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};
 pub use log_fit::{LogOptions, Logged, log_fit, log_samples};
+pub use pinned::LockMode;
 pub use pull::{Pulled, pull};
 pub use report::{report, report_input};
 pub use sample::{Draw, ModelFormat, SampleOptions, Sampled, sample};

@@ -3,17 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use futures_util::future::try_join_all;
 use rayon::prelude::*;
 
 use crate::digest::Digest;
-use crate::wandb::{Artifact, Client, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
+use crate::wandb::{Artifact, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
 use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
 use super::lock::{LockedArtifact, LockedFile};
+use super::pinned::{Pins, resolve_pinned};
+use super::resolve::{Resolved, obtain};
 use super::session::Session;
 
 /// Endings of files that hold weights.
@@ -38,23 +39,43 @@ pub struct Pulled {
 /// `file` names the checkpoint in artifacts that hold several files.
 ///
 /// # Errors
-/// [`AppError`] naming the first input that could not be had.
+/// [`AppError`] naming the first input that could not be had; offline, all that the store lacks.
 pub async fn pull(session: &Session, inputs: &[Seeded], file: Option<&str>) -> Result<Vec<Pulled>, AppError> {
-    let resolved = try_join_all(inputs.iter().map(|seeded| resolve(session, &seeded.input, file))).await?;
-    let wanted: Vec<Wanted> = resolved.iter().flatten().map(|choice| choice.wanted.clone()).collect();
-    let downloads = match &session.client {
-        Some(client) if !wanted.is_empty() => download(client, session, &wanted).await?,
-        _ => Vec::new(),
+    let inputs: Vec<_> = inputs.iter().map(|seeded| (seeded, file)).collect();
+    pull_pinned(session, &inputs, &Pins::default()).await
+}
+
+/// [`pull`] with a file for each input, held to a lock.
+pub(super) async fn pull_pinned(
+    session: &Session,
+    inputs: &[(&Seeded, Option<&str>)],
+    pins: &Pins,
+) -> Result<Vec<Pulled>, AppError> {
+    let of_artifact = |(seeded, file): &(&Seeded, Option<&str>)| match &seeded.input {
+        Input::Artifact(name) => Some((name.clone(), file.map(str::to_owned))),
+        Input::File(_) => None,
     };
+    let (names, files): (Vec<_>, Vec<_>) = inputs.iter().filter_map(of_artifact).unzip();
+    let resolved = resolve_pinned(session, &names, pins).await?;
+    let choices = resolved.into_iter().zip(files).map(|(resolved, file)| choose(resolved, file.as_deref()));
+    let choices = choices.collect::<Result<Vec<Choice>, _>>()?;
+    let wanted = choices.iter().map(|choice| choice.wanted.clone()).collect();
+    let downloads = obtain(session, wanted, &DownloadOptions::default()).await?;
     know_sha256(session, &downloads).await?;
-    let mut downloads = downloads.into_iter();
+    let mut got = choices.iter().zip(downloads);
     let mut pulled = Vec::with_capacity(inputs.len());
-    for (seeded, choice) in inputs.iter().zip(resolved) {
-        pulled.push(match (&seeded.input, choice) {
-            (Input::File(path), _) => local(seeded, path)?,
-            (Input::Artifact(_), Some(choice)) => fetched(session, (seeded, &choice), downloads.next())?,
-            (Input::Artifact(name), None) => return Err(AppError::Offline { what: name.to_string() }),
-        });
+    for (seeded, _) in inputs {
+        let one = match &seeded.input {
+            Input::File(path) => local(seeded, path)?,
+            Input::Artifact(_) => {
+                let (choice, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
+                fetched(session, (seeded, choice), download)?
+            }
+        };
+        if let Some(locked) = &one.locked {
+            pins.check(locked)?;
+        }
+        pulled.push(one);
     }
     Ok(pulled)
 }
@@ -79,22 +100,16 @@ pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option
 pub(super) struct Choice {
     pub(super) reference: String,
     pub(super) path: String,
-    digest: String,
     pub(super) wanted: Wanted,
 }
 
-pub(super) async fn resolve(session: &Session, input: &Input, file: Option<&str>) -> Result<Option<Choice>, AppError> {
-    let Input::Artifact(name) = input else { return Ok(None) };
-    let client = session.online(name)?;
-    let name = session.qualify(name).await?;
-    let artifact = client.artifact(&name).await.map_err(AppError::wandb(format!("resolve {name}")))?;
-    let reading = format!("read the manifest of {}", artifact.name());
-    let manifest = client.manifest(&artifact).await.map_err(AppError::wandb(reading))?;
+/// Decides which file of a version is meant.
+pub(super) fn choose(resolved: Resolved, file: Option<&str>) -> Result<Choice, AppError> {
+    let Resolved { asked, artifact, manifest } = resolved;
     let path = checkpoint_in(&artifact, &manifest, file)?;
-    let digest = manifest.entries.get(&path).map(|entry| entry.digest.clone()).unwrap_or_default();
     let exactly = [globset::escape(&path)];
     let filter = Filter::new(&exactly, &[]).map_err(AppError::wandb("select the checkpoint"))?;
-    Ok(Some(Choice { reference: name.to_string(), path, digest, wanted: Wanted { artifact, manifest, filter } }))
+    Ok(Choice { reference: asked.to_string(), path, wanted: Wanted { artifact, manifest, filter } })
 }
 
 /// The file of an artifact that holds the weights: the one named, the only one, or the only one with a checkpoint's ending.
@@ -117,11 +132,6 @@ fn checkpoint_in(artifact: &Artifact, manifest: &Manifest, file: Option<&str>) -
     }
 }
 
-async fn download(client: &Client, session: &Session, wanted: &[Wanted]) -> Result<Vec<DownloadedArtifact>, AppError> {
-    let options = DownloadOptions::default();
-    client.download(&session.store, wanted, &options).await.map_err(AppError::wandb("download the inputs"))
-}
-
 /// Brings the SHA-256 of all files into the store's memory, on all cores.
 pub(super) async fn know_sha256(session: &Session, downloads: &[DownloadedArtifact]) -> Result<(), AppError> {
     let objects: Vec<_> =
@@ -134,9 +144,8 @@ pub(super) async fn know_sha256(session: &Session, downloads: &[DownloadedArtifa
 fn fetched(
     session: &Session,
     (seeded, choice): (&Seeded, &Choice),
-    download: Option<DownloadedArtifact>,
+    download: DownloadedArtifact,
 ) -> Result<Pulled, AppError> {
-    let download = download.ok_or(AppError::Worker { what: "the download" })?;
     let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
     let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
     let artifact = download.artifact;
@@ -159,7 +168,7 @@ fn fetched(
         digest: artifact.digest.clone(),
         files: vec![LockedFile { path: choice.path.clone(), digest, size, sha256 }],
     };
-    tracing::info!(artifact = %artifact.name(), digest = choice.digest, "verified");
+    tracing::info!(artifact = %artifact.name(), path = choice.path, "verified");
     let downloaded = file.origin == Origin::Network;
     Ok(Pulled { record, path: file.object.path, artifact: Some(artifact), downloaded, locked: Some(locked) })
 }

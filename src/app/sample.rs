@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -19,7 +18,8 @@ use super::fit::{self, Trouble};
 use super::fit_folder::Fit;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
-use super::pull::{Pulled, in_store, pull};
+use super::pinned::Pins;
+use super::pull::{Pulled, in_store, pull_pinned};
 use super::session::Session;
 
 /// Which distribution models are drawn from.
@@ -134,20 +134,27 @@ pub async fn sample(session: &Session, options: SampleOptions) -> Result<(Fit, V
 
 /// The checkpoints that the fit was made from, byte for byte where they were hashed.
 async fn reopen(session: &Session, fit: &Fit) -> Result<Vec<Pulled>, AppError> {
-    let records = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned);
-    try_join_all(records.map(|record| reopen_one(session, record))).await
-}
-
-async fn reopen_one(session: &Session, record: &InputRecord) -> Result<Pulled, AppError> {
-    if let Some(found) = in_store(session, record)? {
-        return Ok(found);
+    let records: Vec<_> = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned).collect();
+    let here = records.iter().map(|record| in_store(session, record)).collect::<Result<Vec<_>, _>>()?;
+    let gone: Vec<&InputRecord> =
+        records.iter().zip(&here).filter(|(_, here)| here.is_none()).map(|(record, _)| *record).collect();
+    let inputs = gone.iter().map(|record| reference(record)).collect::<Result<Vec<_>, _>>()?;
+    let file = |record: &'_ InputRecord| record.file.to_str().filter(|_| record.resolved.is_some()).map(str::to_owned);
+    let files: Vec<_> = gone.iter().map(|record| file(record)).collect();
+    let wanted: Vec<_> = inputs.iter().zip(&files).map(|(input, file)| (input, file.as_deref())).collect();
+    let mut fetched = pull_pinned(session, &wanted, &Pins::default()).await?.into_iter();
+    let mut pulled = Vec::with_capacity(records.len());
+    for (record, here) in records.into_iter().zip(here) {
+        pulled.push(match here {
+            Some(here) => here,
+            None => {
+                let found = fetched.next().ok_or(AppError::Worker { what: "the sampling" })?;
+                check_unchanged(record, &found)?;
+                found
+            }
+        });
     }
-    let input = reference(record)?;
-    let file = record.file.to_str().filter(|_| record.resolved.is_some());
-    let found = pull(session, std::slice::from_ref(&input), file).await?.pop();
-    let found = found.ok_or(AppError::Worker { what: "the sampling" })?;
-    check_unchanged(record, &found)?;
-    Ok(found)
+    Ok(pulled)
 }
 
 fn reference(record: &InputRecord) -> Result<Seeded, AppError> {

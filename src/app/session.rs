@@ -1,10 +1,13 @@
 //! What every verb works with: a client, a store, and who watches.
 
+use url::Url;
+
 use crate::progress::Progress;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::wandb::{ArtifactName, Client, QualifiedName};
 
 use super::error::AppError;
+use super::recorded::Recorded;
 
 /// The surroundings of a verb. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,7 +43,42 @@ impl Session {
         if let Some(entity) = given.or(self.entity.as_deref()) {
             return Ok(Some(entity.to_owned()));
         }
-        let Some(client) = &self.client else { return Ok(None) };
-        Ok(client.viewer().await.map_err(AppError::wandb("ask whose key this is"))?.entity)
+        let recorded = self.recorded();
+        let Some(client) = &self.client else {
+            let owner = recorded.owner()?;
+            if let Some(entity) = &owner {
+                self.progress.note(&format!("offline: taking entity {entity}, whose key was used last"));
+            }
+            return Ok(owner);
+        };
+        let entity = client.default_entity().await.map_err(AppError::wandb("ask whose key this is"))?;
+        if let Some(entity) = &entity {
+            self.noted(recorded.record_owner(entity));
+        }
+        Ok(entity)
+    }
+
+    /// Records only help later runs: one that cannot be written is told, and spoils nothing.
+    pub(super) fn noted(&self, recorded: Result<(), StoreError>) {
+        if let Err(error) = recorded {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            self.progress.note(&format!("{error}{cause}; this will not be known offline"));
+        }
+    }
+
+    /// What this server told before.
+    pub(super) fn recorded(&self) -> Recorded {
+        Recorded::new(&self.store, &self.host())
+    }
+
+    /// The server's name in records, online and offline: host and port of its user interface.
+    fn host(&self) -> String {
+        let url = Url::parse(&self.app_url).ok();
+        let host = url.as_ref().and_then(|url| Some((url.host_str()?, url.port())));
+        match host {
+            Some((host, Some(port))) => format!("{host}:{port}"),
+            Some((host, None)) => host.to_owned(),
+            None => self.app_url.clone(),
+        }
     }
 }

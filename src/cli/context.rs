@@ -1,14 +1,17 @@
 //! What every verb gets: settings, client, store, and how results are shown.
 
+use std::fs;
+
 use anyhow::Context as _;
 use wandb_pca::app::{LogOptions, Session};
 use wandb_pca::progress::Progress;
-use wandb_pca::redact::ApiKey;
 use wandb_pca::store::Store;
-use wandb_pca::wandb::{Client, ClientOptions};
+use wandb_pca::wandb::{CertificateCheck, Client, ClientOptions, Credential};
 
 use super::args::Cli;
 use super::env::{self, Environment};
+use super::render::printable;
+use super::settings::network::Network;
 use super::settings::{Mode, Settings};
 use super::sources;
 
@@ -27,6 +30,9 @@ impl<'a> Context<'a> {
     /// A setting that cannot be used.
     pub(crate) fn open(cli: &Cli, environment: &'a Environment, progress: &Progress) -> anyhow::Result<Self> {
         let settings = Settings::resolve(&sources::collect(&cli.global, environment)?)?;
+        for warning in &settings.warnings {
+            tracing::warn!("{}", printable(warning));
+        }
         let session = session(&settings, environment, progress)?;
         Ok(Self { settings, session, environment, json: cli.global.json })
     }
@@ -50,7 +56,8 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
     let client = match settings.mode {
         Mode::Offline => None,
         Mode::Online | Mode::Disabled => {
-            Some(client(settings, progress, settings.api_key.as_ref().map(|(key, _)| key.clone()))?)
+            let credential = settings.credential.as_ref().map(|chosen| chosen.credential.clone());
+            Some(client(settings, progress, credential)?)
         }
     };
     Ok(Session {
@@ -63,12 +70,51 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
     })
 }
 
-/// A client with this key and everything else as the settings say.
-pub(super) fn client(settings: &Settings, progress: &Progress, key: Option<ApiKey>) -> anyhow::Result<Client> {
-    let options = ClientOptions::new(settings.base_url.as_str())
-        .with_api_key(key)
+/// A client with this credential and everything else as the settings say.
+pub(super) fn client(
+    settings: &Settings,
+    progress: &Progress,
+    credential: Option<Credential>,
+) -> anyhow::Result<Client> {
+    let network = &settings.network;
+    if network.certificate_check == CertificateCheck::Off {
+        tracing::warn!(
+            "{} is set: no certificate is checked, so anyone on the way can read your credential and change every byte",
+            env::INSECURE_DISABLE_SSL
+        );
+    }
+    let mut options = ClientOptions::new(settings.base_url.as_str());
+    let timeouts = network.timeouts;
+    let connect = timeouts.connect.unwrap_or(options.connect_timeout);
+    let idle = timeouts.idle.unwrap_or(options.idle_timeout);
+    let [http, https] = network.proxies.clone();
+    let [user, email] = network.user.clone();
+    let (api, objects) = (network.api, network.objects);
+    options = options
+        .with_credential(credential)
         .with_progress(progress.clone())
-        .with_retries(settings.retries.most, settings.retries.shortest, settings.retries.longest)
-        .with_extra_headers(settings.extra_headers.clone());
+        .with_timeouts(connect, idle)
+        .with_total_timeout(timeouts.total)
+        .with_attempt_timeouts(api.attempt, objects.attempt)
+        .with_retries(api.retries, api.shortest, api.longest)
+        .with_transfer_retries(objects.retries, objects.shortest, objects.longest)
+        .with_extra_headers(network.extra_headers.clone())
+        .with_user(user, email)
+        .with_proxies(http, https)
+        .with_certificate_check(network.certificate_check)
+        .with_root_certificates(certificates(network)?);
     Client::new(options).context("cannot use the server's settings")
+}
+
+/// The certificates of the files that the environment names, together.
+fn certificates(network: &Network) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut all: Option<Vec<u8>> = None;
+    for (variable, path) in &network.certificate_files {
+        let pem = fs::read(path)
+            .with_context(|| format!("cannot read the certificates in {} ({variable})", path.display()))?;
+        let all = all.get_or_insert_default();
+        all.extend(pem);
+        all.push(b'\n');
+    }
+    Ok(all)
 }

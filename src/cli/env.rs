@@ -11,6 +11,10 @@ pub(crate) const BASE_URL: &str = "WANDB_BASE_URL";
 pub(crate) const APP_URL: &str = "WANDB_APP_URL";
 /// The API key.
 pub(crate) const API_KEY: &str = "WANDB_API_KEY";
+/// File with an identity token (a JWT), instead of an API key.
+pub(crate) const IDENTITY_TOKEN_FILE: &str = "WANDB_IDENTITY_TOKEN_FILE";
+/// File in which access tokens got for an identity token are kept.
+pub(crate) const CREDENTIALS_FILE: &str = "WANDB_CREDENTIALS_FILE";
 /// Default entity of artifact names and runs.
 pub(crate) const ENTITY: &str = "WANDB_ENTITY";
 /// Default project of artifact names and runs.
@@ -27,12 +31,53 @@ pub(crate) const NETRC: &str = "NETRC";
 pub(crate) const EXTRA_HTTP_HEADERS: &str = "WANDB_X_EXTRA_HTTP_HEADERS";
 /// Older name of the same.
 pub(crate) const EXTRA_HTTP_HEADERS_ALIAS: &str = "WANDB__EXTRA_HTTP_HEADERS";
-/// How often a request is tried again.
-pub(crate) const RETRY_MAX: &str = "WANDB_X_GRAPHQL_RETRY_MAX";
-/// The shortest wait between two tries, in seconds.
-pub(crate) const RETRY_WAIT_MIN: &str = "WANDB_X_GRAPHQL_RETRY_WAIT_MIN_SECONDS";
-/// The longest wait between two tries, in seconds.
-pub(crate) const RETRY_WAIT_MAX: &str = "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS";
+/// Proxy for `http` addresses of W&B; else `HTTP_PROXY`, less what `NO_PROXY` names.
+pub(crate) const WANDB_HTTP_PROXY: &str = "WANDB_HTTP_PROXY";
+/// Proxy for `https` addresses of W&B; else `HTTPS_PROXY`, less what `NO_PROXY` names.
+pub(crate) const WANDB_HTTPS_PROXY: &str = "WANDB_HTTPS_PROXY";
+/// Older name of both: a JSON object by scheme.
+pub(crate) const PROXIES: &str = "WANDB__PROXIES";
+/// File of root certificates, as for OpenSSL and Go.
+pub(crate) const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
+/// File of root certificates, as for Python's requests.
+pub(crate) const REQUESTS_CA_BUNDLE: &str = "REQUESTS_CA_BUNDLE";
+/// Set to yes: no certificate is checked.
+pub(crate) const INSECURE_DISABLE_SSL: &str = "WANDB_INSECURE_DISABLE_SSL";
+/// User name sent along with requests.
+pub(crate) const USERNAME: &str = "WANDB_USERNAME";
+/// Mail address sent along with requests.
+pub(crate) const USER_EMAIL: &str = "WANDB_USER_EMAIL";
+/// How long one request to the API may take, in seconds.
+pub(crate) const HTTP_TIMEOUT: &str = "WANDB_HTTP_TIMEOUT";
+/// How long one transfer of a file may take, in seconds.
+pub(crate) const FILE_PUSHER_TIMEOUT: &str = "WANDB_FILE_PUSHER_TIMEOUT";
+
+/// The variables that say how patient to be with one kind of traffic.
+pub(crate) struct PatienceNames {
+    /// How often a request is tried again.
+    pub(crate) retries: &'static str,
+    /// The shortest wait between two tries, in seconds.
+    pub(crate) shortest: &'static str,
+    /// The longest wait between two tries, in seconds.
+    pub(crate) longest: &'static str,
+    /// How long one try may take, in seconds.
+    pub(crate) attempt: &'static str,
+}
+
+/// Patience with the API.
+pub(crate) const GRAPHQL: PatienceNames = PatienceNames {
+    retries: "WANDB_X_GRAPHQL_RETRY_MAX",
+    shortest: "WANDB_X_GRAPHQL_RETRY_WAIT_MIN_SECONDS",
+    longest: "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS",
+    attempt: "WANDB_X_GRAPHQL_TIMEOUT_SECONDS",
+};
+/// Patience with transfers of files.
+pub(crate) const FILE_TRANSFER: PatienceNames = PatienceNames {
+    retries: "WANDB_X_FILE_TRANSFER_RETRY_MAX",
+    shortest: "WANDB_X_FILE_TRANSFER_RETRY_WAIT_MIN_SECONDS",
+    longest: "WANDB_X_FILE_TRANSFER_RETRY_WAIT_MAX_SECONDS",
+    attempt: "WANDB_X_FILE_TRANSFER_TIMEOUT_SECONDS",
+};
 /// Group of the runs we make.
 pub(crate) const RUN_GROUP: &str = "WANDB_RUN_GROUP";
 /// Display name of the run we make.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use wandb_pca::analysis::AnalysisError;
 use wandb_pca::app::{AppError, FailureKind, InputError, LockError};
+use wandb_pca::store::StoreError;
 use wandb_pca::wandb::WandbError;
 
 /// What the process ends with; documented in `--help` and the README.
@@ -46,10 +47,20 @@ pub(crate) struct Interrupted;
 #[error("not everything could be done: {0}")]
 pub(crate) struct PartlyDone(pub(crate) String);
 
+/// Bytes were checked and are not what they should be; the results are out.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DamageFound(pub(crate) String);
+
 /// The command asks for something that does not fit together.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
+
+/// There is no credential, or none that can be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub(crate) struct CredentialError(pub(crate) String);
 
 /// The exit code of an error.
 pub(crate) fn code(error: &anyhow::Error) -> Exit {
@@ -59,8 +70,14 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
     if error.is::<PartlyDone>() {
         return Exit::Partly;
     }
+    if error.is::<DamageFound>() {
+        return Exit::Integrity;
+    }
     if error.is::<UsageError>() {
         return Exit::Usage;
+    }
+    if error.is::<CredentialError>() {
+        return Exit::Auth;
     }
     let app = error.chain().find_map(|cause| cause.downcast_ref::<AppError>());
     match app.map(AppError::kind) {
@@ -92,12 +109,15 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let of_lock = || cause.downcast_ref::<LockError>().and_then(lock_hint);
     let of_wandb = || cause.downcast_ref::<WandbError>().and_then(wandb_hint);
     let of_analysis = || cause.downcast_ref::<AnalysisError>().and_then(analysis_hint);
-    of_app.or_else(of_input).or_else(of_lock).or_else(of_wandb).or_else(of_analysis)
+    let of_store = || cause.downcast_ref::<StoreError>().and_then(store_hint);
+    of_app.or_else(of_store).or_else(of_input).or_else(of_lock).or_else(of_wandb).or_else(of_analysis)
 }
 
 fn app_hint(error: &AppError) -> Option<&'static str> {
     match error {
-        AppError::Offline { .. } => Some("run it once online, or without WANDB_MODE=offline"),
+        AppError::Offline { .. } | AppError::NotInStore { .. } => {
+            Some("run it once online, or without WANDB_MODE=offline")
+        }
         AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
         AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),
@@ -115,10 +135,18 @@ fn input_hint(error: &InputError) -> Option<&'static str> {
     }
 }
 
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::NoLocks { .. } => Some("keep the store elsewhere: WANDB_CACHE_DIR says where"),
+        StoreError::DiskFull { .. } => Some("`wandb-pca cache prune` makes room; what was downloaded is kept"),
+        _ => None,
+    }
+}
+
 fn lock_hint(error: &LockError) -> Option<&'static str> {
     match error {
-        LockError::Drift { .. } => Some("leave out --locked to fit what is there now"),
-        LockError::Missing { .. } => Some("fit once without --locked; that writes the lock"),
+        LockError::Drift { .. } => Some("--update takes what the names stand for now, and rewrites the lock"),
+        LockError::Missing { .. } => Some("run it once without --locked; that writes the lock"),
         _ => None,
     }
 }

@@ -11,3 +11,4 @@ mod netrc;
 mod render;
 mod settings;
 mod sources;
+mod totals;

@@ -1,4 +1,5 @@
-//! Reads the files that settings are folded from. Missing files are empty; unreadable ones are an error that names them.
+//! Reads the files that settings are folded from. Missing files are empty; what cannot be read is done without, and a
+//! warning says so, as with the official SDK.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,24 +11,29 @@ use etcetera::BaseStrategy as _;
 
 use super::args::Global;
 use super::env::{self, Environment};
-use super::settings::{Sources, parse_settings_file};
+use super::settings::network::Timeouts;
+use super::settings::{Sources, file};
 
 /// Collects what the user gave, from everywhere.
 ///
 /// # Errors
-/// A file that exists but cannot be read.
+/// No home folder to look in.
 pub(crate) fn collect(flags: &Global, environment: &Environment) -> anyhow::Result<Sources> {
     let netrc_path = netrc_path(environment)?;
-    let netrc = read_if_there(&netrc_path)?.map(|text| (netrc_path, text));
+    let mut warnings = Vec::new();
+    let netrc = read_if_there(&netrc_path, &mut warnings).map(|text| (netrc_path, text));
     Ok(Sources {
         base_url: flags.base_url.clone(),
         entity: flags.entity.clone(),
         project: flags.project.clone(),
         offline: flags.offline,
-        global: settings_file(&config_dir(environment)?.join("settings"))?,
-        local: settings_file(&local_settings())?,
+        timeouts: Timeouts { total: flags.timeout, connect: flags.connect_timeout, idle: flags.idle_timeout },
+        global: settings_file(&config_dir(environment)?.join("settings"), &mut warnings),
+        local: settings_file(&local_settings(), &mut warnings),
         netrc,
+        credentials_file: credentials_file(environment)?,
         environment: environment.clone(),
+        warnings,
     })
 }
 
@@ -59,16 +65,28 @@ pub(crate) fn netrc_path(environment: &Environment) -> anyhow::Result<PathBuf> {
     if let Some(path) = environment.path(env::NETRC) {
         return Ok(path);
     }
-    let home = environment.path(env::HOME).map_or_else(|| etcetera::home_dir().context("no home folder"), Ok)?;
+    let home = home(environment)?;
     let (usual, windows) = (home.join(".netrc"), home.join("_netrc"));
     Ok(if !usual.exists() && windows.exists() { windows } else { usual })
+}
+
+/// Where access tokens are kept; the official SDK does not move it with `WANDB_CONFIG_DIR`.
+fn credentials_file(environment: &Environment) -> anyhow::Result<PathBuf> {
+    match environment.path(env::CREDENTIALS_FILE) {
+        Some(path) => Ok(path),
+        None => Ok(home(environment)?.join(".config/wandb/credentials.json")),
+    }
 }
 
 fn config_dir(environment: &Environment) -> anyhow::Result<PathBuf> {
     match environment.path(env::CONFIG_DIR) {
         Some(path) => Ok(path),
-        None => Ok(base_dirs()?.config_dir().join("wandb")),
+        None => Ok(home(environment)?.join(".config/wandb")),
     }
+}
+
+fn home(environment: &Environment) -> anyhow::Result<PathBuf> {
+    environment.path(env::HOME).map_or_else(|| etcetera::home_dir().context("no home folder; set HOME"), Ok)
 }
 
 fn base_dirs() -> anyhow::Result<impl etcetera::BaseStrategy> {
@@ -80,14 +98,28 @@ fn local_settings() -> PathBuf {
     if hidden.is_dir() { hidden.join("settings") } else { Path::new("wandb").join("settings") }
 }
 
-fn settings_file(path: &Path) -> anyhow::Result<HashMap<String, String>> {
-    Ok(read_if_there(path)?.map(|text| parse_settings_file(&text)).unwrap_or_default())
+fn settings_file(path: &Path, warnings: &mut Vec<String>) -> HashMap<String, String> {
+    let Some(text) = read_if_there(path, warnings) else { return HashMap::new() };
+    match file::parse(&text) {
+        Ok(parsed) => {
+            let ignored = parsed.ignored.iter().map(|key| format!("`{key}` in {} is ignored", path.display()));
+            warnings.extend(ignored);
+            parsed.values
+        }
+        Err(error) => {
+            warnings.push(format!("{} is not used: {error}", path.display()));
+            HashMap::new()
+        }
+    }
 }
 
-fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
+fn read_if_there(path: &Path, warnings: &mut Vec<String>) -> Option<String> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Ok(text) => Some(text),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+        Err(error) => {
+            warnings.push(format!("{} is not used: {error}", path.display()));
+            None
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Writing a file so that its final name never holds half of it: temporary sibling, sync, rename, sync of the folder.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -35,13 +36,28 @@ impl DurableFile {
         let folder = parent(target);
         fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".partial-");
+        builder.prefix(super::inventory::TEMPORARY);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
         #[cfg(not(unix))]
         let _ = mode;
         let temp = builder.tempfile_in(folder)?;
         Ok(Self { temp, target: target.to_owned() })
+    }
+
+    /// Makes the file share the blocks of another one, where the file system can: no byte is copied, and each of the two
+    /// stays as it is when the other is written to.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] and its kin where the file system cannot, or the two are on different ones.
+    pub fn share_blocks_of(&self, other: &fs::File) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        return Ok(rustix::fs::ioctl_ficlone(self.temp.as_file(), other)?);
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = other;
+            Err(io::Error::from(io::ErrorKind::Unsupported))
+        }
     }
 
     /// Gives the file its name: everything is on disk before the name exists, and the name is on disk on return.
@@ -91,6 +107,62 @@ pub fn write_durable(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
+/// [`write_durable`] for many files: each is whole on disk before it has its name, and their folders are synced once.
+///
+/// All of some are written before the first is synced, since file systems then bring them to disk together.
+pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+    /// Files open at the same time.
+    const TOGETHER: usize = 128;
+    let mut folders = BTreeSet::new();
+    for files in files.chunks(TOGETHER) {
+        let write = |(target, bytes): &(PathBuf, &[u8])| {
+            let mut file = DurableFile::create(target)?;
+            file.write_all(bytes)?;
+            Ok(file)
+        };
+        let written = files.iter().map(write).collect::<io::Result<Vec<_>>>()?;
+        written.iter().try_for_each(|file| file.temp.as_file().sync_all())?;
+        for file in written {
+            file.temp.persist(&file.target).map_err(|error| error.error)?;
+        }
+        folders.extend(files.iter().map(|(target, _)| parent(target)));
+    }
+    folders.into_iter().try_for_each(sync_folder)
+}
+
+/// Writes `bytes` durably to a file that holds secrets: a new one is for its owner only, one that was there keeps its mode,
+/// and behind a symbolic link the file that it points to is replaced.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = behind_links(target)?;
+    let before = match fs::metadata(&target) {
+        Ok(before) => Some(before.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut file = DurableFile::create_private(&target)?;
+    if let Some(before) = before {
+        file.temp.as_file().set_permissions(before)?;
+    }
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// Follows symbolic links, also to a file that is not there yet.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(to) => path = parent(&path).join(to),
+            // Not a link, or nothing at all.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("symbolic links that lead in a circle"))
+}
+
 /// Makes names that were created in or removed from `folder` survive a crash.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
@@ -107,6 +179,30 @@ fn parent(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_private_file_keeps_its_mode_and_the_link_to_it() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        write_private(&at("new"), b"a").unwrap();
+        assert_eq!(mode("new"), 0o600);
+        fs::set_permissions(at("new"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::create_dir(at("dots")).unwrap();
+        symlink("../new", at("dots/rc")).unwrap();
+        symlink("dots/rc", at("link")).unwrap();
+        write_private(&at("link"), b"b").unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(at("dots/rc")).unwrap().is_symlink());
+        assert_eq!((fs::read(at("new")).unwrap(), mode("new")), (b"b".to_vec(), 0o640));
+        symlink("absent", at("broken")).unwrap();
+        write_private(&at("broken"), b"c").unwrap();
+        assert_eq!((fs::read(at("absent")).unwrap(), mode("absent")), (b"c".to_vec(), 0o600));
+        symlink("loop", at("loop")).unwrap();
+        assert!(write_private(&at("loop"), b"d").is_err());
+    }
 
     #[test]
     fn a_dropped_file_leaves_nothing_and_a_committed_one_replaces() {

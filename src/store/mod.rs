@@ -8,6 +8,7 @@
 //!     verified/<alg>-<hex>.json       "we hashed this object": size, modification time, sha256
 //!     partial/<alg>-<hex>             bytes received so far, kept until the object is whole
 //!     locks/<alg>-<hex>               advisory lock of one object: who holds it may write the partial
+//!     resolutions/ manifests/ roots/  records that whoever uses the store keeps in it
 //! ```
 //!
 //! Invariants: a file has its object name only when its bytes hash to that name; an object that somebody else put there
@@ -15,12 +16,19 @@
 
 mod durable;
 mod error;
+mod inventory;
+mod lock;
 mod object;
 mod partial;
+mod prune;
+mod record;
 mod space;
 
-pub use durable::{DurableFile, write_durable};
+pub use durable::{DurableFile, write_durable, write_private};
 pub use error::StoreError;
-pub use object::{Object, Reservation, Store};
+pub use inventory::{Inventory, Leftover, LeftoverKind, StoredObject, Usage};
+pub use object::{Object, Reservation, Store, Verdict};
 pub use partial::Partial;
-pub use space::{Space, space};
+pub use prune::{PrunePlan, PruneRules, Pruned, Reason, Removal, Removed, plan as plan_pruning};
+pub use record::RecordKind;
+pub use space::{Space, can_share_blocks, space};

@@ -1,9 +1,9 @@
 //! Objects of the store: finding them, trusting them, and reserving those that are missing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, FileTimes};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::progress::{Progress, Stage};
 
 use super::durable::write_durable;
 use super::error::StoreError;
+use super::inventory::StoredObject;
 use super::partial::Partial;
 
 /// A verified object: these bytes hash to this digest.
@@ -44,14 +45,37 @@ pub struct Store {
     pub(super) hashing: Md5Pool,
 }
 
+/// What the bytes of an object are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// What its name says.
+    Ok,
+    /// Something else.
+    Corrupt,
+    /// Gone since it was looked at.
+    Gone,
+}
+
+/// Our own folder in the store; the number is the layout's version.
+pub(super) const OWN_FOLDER: &str = "wandb-pca-1";
+/// How often the use of an object is noted.
+const USE_NOTED: Duration = Duration::from_secs(24 * 3600);
+
 /// What we remember of an object that we hashed.
 #[derive(Serialize, Deserialize)]
-struct Verified {
+pub(super) struct Verified {
     size: u64,
     modified_ns: u128,
     /// Only what somebody asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<Sha256>,
+}
+
+impl Verified {
+    /// Whether the object is as it was when it was hashed.
+    pub(super) fn is_of(&self, size: u64, modified_ns: u128) -> bool {
+        (self.size, self.modified_ns) == (size, modified_ns)
+    }
 }
 
 impl Store {
@@ -91,9 +115,9 @@ impl Store {
         }
         let modified_ns = modified_ns(&metadata);
         if let Some(known) = self.recall(digest)
-            && known.size == size
-            && known.modified_ns == modified_ns
+            && known.is_of(size, modified_ns)
         {
+            self.note_use(digest);
             return Ok(Some(Object { path, digest: *digest, size }));
         }
         let task = self.progress.begin(Stage::Verify, &digest.to_hex(), Some(size));
@@ -110,6 +134,53 @@ impl Store {
         Ok(Some(object))
     }
 
+    /// Hashes an object again, whatever we knew of it, and remembers what it found: one whose bytes are wrong is not used
+    /// any more. Its time of last use stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the file system refuses.
+    pub fn verify(&self, object: &StoredObject) -> Result<Verdict, StoreError> {
+        let path = &object.path;
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Verdict::Gone),
+            Err(error) => return Err(StoreError::io("open", path)(error)),
+        };
+        let metadata = file.metadata().map_err(StoreError::io("read", path))?;
+        let task = self.progress.begin(Stage::Verify, &object.digest.to_hex(), Some(metadata.len()));
+        let mut hasher = PooledHasher::new(&self.hashing, object.digest.algorithm());
+        hash_reader(&mut hasher, &file, |n| task.advance(n)).map_err(StoreError::io("read", path))?;
+        let record = self.verified_path(&object.digest);
+        if hasher.digest() != object.digest {
+            return match fs::remove_file(&record) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("delete", &record)(error)),
+                _ => Ok(Verdict::Corrupt),
+            };
+        }
+        let modified_ns = modified_ns(&metadata);
+        let sha256 = self.recall(&object.digest).filter(|known| known.is_of(metadata.len(), modified_ns));
+        let verified = Object { path: path.clone(), digest: object.digest, size: metadata.len() };
+        self.remember(&verified, modified_ns, sha256.and_then(|known| known.sha256))?;
+        // Looking after an object is no use of it. Where the times cannot be set, it only stays longer.
+        if let Ok(accessed) = metadata.accessed() {
+            let _ = file.set_times(FileTimes::new().set_accessed(accessed));
+        }
+        if let Ok(record) = File::options().write(true).open(&record) {
+            let _ = record.set_modified(object.last_used);
+        }
+        Ok(Verdict::Ok)
+    }
+
+    /// Notes that an object was used, for whoever makes room. A store that cannot be written to is used all the same.
+    fn note_use(&self, digest: &Digest) {
+        let path = self.verified_path(digest);
+        let noted = fs::metadata(&path).and_then(|record| record.modified()).ok();
+        let recent = noted.and_then(|noted| noted.elapsed().ok()).is_some_and(|age| age < USE_NOTED);
+        if !recent && let Ok(record) = File::options().write(true).open(&path) {
+            let _ = record.set_modified(SystemTime::now());
+        }
+    }
+
     /// The SHA-256 of an object: computed when first asked for, since it costs as much as a download from nearby, and
     /// remembered.
     ///
@@ -120,7 +191,7 @@ impl Store {
         let mut file = File::open(&object.path).map_err(failed())?;
         let modified_ns = modified_ns(&file.metadata().map_err(failed())?);
         if let Some(known) = self.recall(&object.digest)
-            && (known.size, known.modified_ns) == (object.size, modified_ns)
+            && known.is_of(object.size, modified_ns)
             && let Some(sha256) = known.sha256
         {
             return Ok(sha256);
@@ -150,7 +221,7 @@ impl Store {
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
         }
-        let lock = self.lock(&own_name(digest))?;
+        let lock = self.lock(digest)?;
         // Whoever held the lock before us may have finished the object.
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
@@ -159,33 +230,20 @@ impl Store {
             .map(|partial| Reservation::Missing(Box::new(partial)))
     }
 
-    fn own(&self, folder: &str) -> PathBuf {
-        self.root.join("wandb-pca-1").join(folder)
+    pub(super) fn own(&self, folder: &str) -> PathBuf {
+        self.root.join(OWN_FOLDER).join(folder)
     }
 
     fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.own("partial").join(own_name(digest))
+        self.own("partial").join(file_name(digest))
     }
 
-    fn lock(&self, name: &str) -> Result<File, StoreError> {
-        let path = self.own("locks").join(name);
-        create_folder_of(&path)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(StoreError::io("open", &path))?;
-        lock.lock().map_err(StoreError::io("lock", &path))?;
-        Ok(lock)
-    }
-
-    fn verified_path(&self, digest: &Digest) -> PathBuf {
-        self.own("verified").join(own_name(digest) + ".json")
+    pub(super) fn verified_path(&self, digest: &Digest) -> PathBuf {
+        self.own("verified").join(file_name(digest) + ".json")
     }
 
     /// A missing or unreadable record only means that the object is hashed again.
-    fn recall(&self, digest: &Digest) -> Option<Verified> {
+    pub(super) fn recall(&self, digest: &Digest) -> Option<Verified> {
         serde_json::from_slice(&fs::read(self.verified_path(digest)).ok()?).ok()
     }
 
@@ -202,8 +260,8 @@ impl Store {
     }
 }
 
-/// What our own files about an object are called.
-fn own_name(digest: &Digest) -> String {
+/// What files about an object are called.
+pub(super) fn file_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().folder(), digest.to_hex())
 }
 
@@ -245,6 +303,7 @@ pub(super) fn create_folder_of(path: &Path) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::digest::Algorithm;
+    use crate::store::{PruneRules, plan_pruning};
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -322,5 +381,74 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(filled.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn what_is_being_filled_is_not_pruned_and_the_rest_is() {
+        let (_folder, store) = store();
+        let (one, two) = (fill(&store, b"one"), fill(&store, b"two"));
+        let digest = Digest::of(Algorithm::Md5, b"half");
+        let Reservation::Missing(mut filling) = store.reserve(&digest, 4).unwrap() else { panic!("not here yet") };
+        filling.append(Bytes::from_static(b"ha")).unwrap();
+        let all = PruneRules { max_size: Some(0), ..PruneRules::default() };
+        let plan = |store: &Store| {
+            let pinned = |digest: &Digest| *digest == two.digest;
+            plan_pruning(&store.inventory().unwrap(), &all, pinned, SystemTime::now())
+        };
+        let pruned = store.prune(&plan(&store)).unwrap();
+        assert_eq!(pruned.removed.iter().map(|gone| &gone.path).collect::<Vec<_>>(), [&one.path]);
+        assert_eq!(pruned.in_use.len(), 1);
+        assert!(two.path.exists() && !store.verified_path(&one.digest).exists());
+        filling.append(Bytes::from_static(b"lf")).unwrap();
+        filling.commit().unwrap();
+        assert_eq!(store.prune(&plan(&store)).unwrap().removed.len(), 1);
+        assert_eq!(store.inventory().unwrap().objects.len(), 1);
+    }
+
+    #[test]
+    fn an_object_that_was_used_since_the_plan_was_made_stays() {
+        let (_folder, store) = store();
+        let object = fill(&store, b"hello");
+        let old = SystemTime::now() - 100 * USE_NOTED;
+        let age = || {
+            for path in [store.verified_path(&object.digest), object.path.clone()] {
+                let file = File::options().write(true).open(path).unwrap();
+                file.set_times(FileTimes::new().set_accessed(old)).unwrap();
+            }
+            let record = File::options().write(true).open(store.verified_path(&object.digest)).unwrap();
+            record.set_modified(old).unwrap();
+        };
+        // The object's own time of writing counts too, so that it is made old, and hashed again.
+        File::options().write(true).open(&object.path).unwrap().set_modified(old).unwrap();
+        store.find(&object.digest, 5).unwrap().unwrap();
+        age();
+        let rules = PruneRules { older_than: Some(USE_NOTED), ..PruneRules::default() };
+        let plan = || plan_pruning(&store.inventory().unwrap(), &rules, |_| false, SystemTime::now());
+        let planned = plan();
+        assert_eq!(planned.removals.len(), 1);
+        // Looking after it is no use of it.
+        let stored = store.inventory().unwrap().objects.remove(0);
+        assert_eq!(store.verify(&stored).unwrap(), Verdict::Ok);
+        assert_eq!(plan().removals.len(), 1);
+        store.find(&object.digest, 5).unwrap().unwrap();
+        assert_eq!(plan().removals.len(), 0, "its use was noted");
+        let pruned = store.prune(&planned).unwrap();
+        assert_eq!((pruned.removed.len(), pruned.in_use.len()), (0, 1));
+        assert!(object.path.exists());
+    }
+
+    #[test]
+    fn wrong_bytes_under_a_right_time_are_found_by_hashing() {
+        let (_folder, store) = store();
+        let object = fill(&store, b"hello");
+        let written = fs::metadata(&object.path).unwrap().modified().unwrap();
+        fs::write(&object.path, b"jello").unwrap();
+        File::options().write(true).open(&object.path).unwrap().set_modified(written).unwrap();
+        let stored = store.inventory().unwrap().objects.remove(0);
+        assert!(stored.verified, "size and time are the same");
+        assert_eq!(store.verify(&stored).unwrap(), Verdict::Corrupt);
+        // From now on it is not taken for right any more.
+        assert_eq!(store.find(&object.digest, 5).unwrap(), None);
+        assert_eq!(store.verify(&stored).unwrap(), Verdict::Gone);
     }
 }

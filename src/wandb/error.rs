@@ -40,8 +40,16 @@ pub enum WandbError {
         /// Its state, in the server's word.
         state: String,
     },
-    /// No key, or one that the server does not know.
-    #[error("{host} does not accept the API key for {what}: {message}")]
+    /// An identity token that cannot be exchanged for an access token.
+    #[error("the identity token in {} cannot be used: {reason}", path.display())]
+    IdentityToken {
+        /// The file with the token.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// No credential, or one that the server does not know.
+    #[error("{host} does not accept the credential for {what}: {message}")]
     Unauthenticated {
         /// What was asked for.
         what: String,
@@ -255,7 +263,7 @@ impl WandbError {
 
     /// No permission: exit code 4.
     pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Unauthenticated { .. } | Self::Forbidden { .. })
+        matches!(self, Self::Unauthenticated { .. } | Self::Forbidden { .. } | Self::IdentityToken { .. })
     }
 
     /// Bytes or names that cannot be trusted: exit code 5.

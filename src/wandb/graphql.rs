@@ -35,7 +35,8 @@ pub(super) async fn execute<O: Operation>(
     what: &str,
     variables: &O,
 ) -> Result<O::Data, WandbError> {
-    let request = Request { query: O::DOCUMENT, variables, operation_name: O::NAME };
+    let document = variables.document();
+    let request = Request { query: &document, variables, operation_name: O::NAME };
     let malformed = |reason: String| WandbError::Malformed { what: what.to_owned(), reason };
     let body = serde_json::to_vec(&request).map_err(|error| malformed(error.to_string()))?;
     let body = Bytes::from(body);

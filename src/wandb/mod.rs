@@ -5,8 +5,11 @@
 //! Nothing here reads the environment: the binary resolves settings and passes values.
 
 pub mod artifact;
+mod connect;
+mod credential;
 mod error;
 mod graphql;
+mod limit;
 mod offline;
 mod operations;
 mod options;
@@ -26,10 +29,11 @@ pub use artifact::link::LinkTarget;
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::prepare::PreparedArtifact;
+pub use artifact::present::present;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactType, Collection};
 pub use error::WandbError;
-pub use options::ClientOptions;
+pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{Run, RunOptions};
 
 use crate::digest::Algorithm;
@@ -37,6 +41,7 @@ use crate::digest::Algorithm;
 use artifact::source::Hashing;
 use graphql::execute;
 use retry::{Budget, Pace, system_seed};
+use tokio::sync::OnceCell;
 use transport::Transport;
 
 /// A handle on one W&B server; clones share connections, limits and the watcher.
@@ -45,7 +50,8 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     transport: Transport,
-    pace: Pace,
+    /// Of the API, and of transfers.
+    paces: (Pace, Pace),
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
@@ -54,6 +60,7 @@ struct Inner {
     part_size: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
+    default_entity: OnceCell<Option<String>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -84,7 +91,7 @@ impl Client {
     pub fn new(options: ClientOptions) -> Result<Self, WandbError> {
         Ok(Self(Arc::new(Inner {
             transport: Transport::new(&options)?,
-            pace: options.pace,
+            paces: (options.pace, options.transfer_pace),
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
@@ -92,6 +99,7 @@ impl Client {
             largest_part: options.largest_part,
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
+            default_entity: OnceCell::new(),
         })))
     }
 
@@ -116,13 +124,22 @@ impl Client {
         })
     }
 
+    /// The default entity of the key's owner; asked for at most once.
+    ///
+    /// # Errors
+    /// As [`Client::viewer`].
+    pub async fn default_entity(&self) -> Result<Option<String>, WandbError> {
+        let ask = async || Ok::<_, WandbError>(self.viewer().await?.entity);
+        self.0.default_entity.get_or_try_init(ask).await.cloned()
+    }
+
     fn transport(&self) -> &Transport {
         &self.0.transport
     }
 
     /// The retries and time of one operation.
     fn budget(&self) -> Budget {
-        Budget::new(self.0.pace, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
+        Budget::new(self.0.paces, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
     }
 
     fn concurrency(&self) -> usize {

@@ -21,6 +21,8 @@ pub(super) enum Traffic {
     Upsert,
     /// Bytes of files, both ways.
     Object,
+    /// Exchange of tokens, where a refusal is final.
+    Exchange,
 }
 
 /// What to do about a status.
@@ -39,8 +41,9 @@ pub(super) fn judge(traffic: Traffic, status: u16) -> Verdict {
     match (traffic, status) {
         (_, 200..=299) => Verdict::Accept,
         (_, 501) => Verdict::Fail,
+        (Traffic::Exchange, 408 | 425) => Verdict::Fail,
         (_, 408 | 425 | 429 | 500..) => Verdict::Retry,
-        (Traffic::Object, _) => Verdict::Fail,
+        (Traffic::Object | Traffic::Exchange, _) => Verdict::Fail,
         (Traffic::Upsert, 409) => Verdict::Retry,
         (_, ..=399 | 400 | 401 | 403 | 404 | 409 | 410 | 413 | 422) => Verdict::Fail,
         (_, _) => Verdict::Retry,
@@ -80,49 +83,71 @@ impl Default for Pace {
     }
 }
 
-/// The retries left to one operation, shared by everything it does at the same time.
+/// The retries left to one operation, shared by everything it does at the same time: some for questions to the API, some
+/// for bytes of files.
 #[derive(Debug)]
 pub(super) struct Budget {
-    pace: Pace,
-    left: AtomicU32,
+    api: Purse,
+    objects: Purse,
     random: Mutex<ChaCha8Rng>,
     /// When the whole operation must be over, and the seconds it was given.
     pub(super) deadline: Option<(Instant, u64)>,
 }
 
+#[derive(Debug)]
+struct Purse {
+    pace: Pace,
+    left: AtomicU32,
+}
+
+impl Purse {
+    fn new(pace: Pace) -> Self {
+        Self { pace, left: AtomicU32::new(pace.retries) }
+    }
+
+    fn earn(&self) {
+        let more = |left: u32| (left < self.pace.retries).then_some(left + 1);
+        // An update that finds the purse full changes nothing, which is what is wanted.
+        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+}
+
 impl Budget {
-    /// A fresh budget; `seed` decides the jitter.
-    pub(super) fn new(pace: Pace, total: Option<Duration>, seed: u64) -> Self {
-        let deadline = total.map(|total| (Instant::now() + total, total.as_secs()));
+    /// A fresh budget with the pace of the API and that of transfers; `seed` decides the jitter.
+    pub(super) fn new((api, objects): (Pace, Pace), total: Option<Duration>, seed: u64) -> Self {
+        let deadline = total.map(|total| (Instant::now() + total, total.as_secs_f64().ceil() as u64));
         let random = Mutex::new(ChaCha8Rng::seed_from_u64(seed));
-        Self { pace, left: AtomicU32::new(pace.retries), random, deadline }
+        Self { api: Purse::new(api), objects: Purse::new(objects), random, deadline }
     }
 
     /// Pays for one retry, the `attempt`-th in a row (from 0): how long to wait, or `None` when there is nothing left.
-    pub(super) fn spend(&self, attempt: u32, asked: Option<Duration>) -> Option<Duration> {
+    pub(super) fn spend(&self, traffic: Traffic, attempt: u32, asked: Option<Duration>) -> Option<Duration> {
+        let purse = match traffic {
+            Traffic::Object => &self.objects,
+            Traffic::Api | Traffic::Upsert | Traffic::Exchange => &self.api,
+        };
         let wait = match asked {
-            Some(asked) if asked > self.pace.patience => return None,
+            Some(asked) if asked > purse.pace.patience => return None,
             Some(asked) => asked,
-            None => self.backoff(attempt),
+            None => self.backoff(purse.pace, attempt),
         };
         if self.deadline.is_some_and(|(deadline, _)| Instant::now() + wait >= deadline) {
             return None;
         }
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok().map(|_| wait)
+        purse.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok().map(|_| wait)
     }
 
-    /// Something got through: one retry is earned back.
+    /// Something got through: one retry of each kind is earned back.
     pub(super) fn earn(&self) {
-        let more = |left: u32| (left < self.pace.retries).then_some(left + 1);
-        // An update that finds the budget full changes nothing, which is what is wanted.
-        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        self.api.earn();
+        self.objects.earn();
     }
 
     /// min(longest, shortest * 2^attempt * (1 + U(0, 1/4))).
-    fn backoff(&self, attempt: u32) -> Duration {
+    fn backoff(&self, pace: Pace, attempt: u32) -> Duration {
         let jitter: f64 = self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.0..0.25);
-        let doubled = self.pace.shortest.as_secs_f64() * 2f64.powi(attempt.min(30) as i32) * (1.0 + jitter);
-        self.pace.longest.min(Duration::try_from_secs_f64(doubled).unwrap_or(self.pace.longest))
+        let doubled = pace.shortest.as_secs_f64() * 2f64.powi(attempt.min(30) as i32) * (1.0 + jitter);
+        pace.longest.min(Duration::try_from_secs_f64(doubled).unwrap_or(pace.longest))
     }
 }
 
@@ -161,6 +186,8 @@ mod tests {
             (503, Retry, Retry, Retry),
             (599, Retry, Retry, Retry),
         ] {
+            let exchange = if matches!(status, 408 | 425) { Fail } else { object };
+            assert_eq!(judge(Traffic::Exchange, status), exchange, "{status}");
             assert_eq!(judge(Traffic::Api, status), api, "{status}");
             assert_eq!(judge(Traffic::Upsert, status), upsert, "{status}");
             assert_eq!(judge(Traffic::Object, status), object, "{status}");
@@ -178,30 +205,36 @@ mod tests {
         }
     }
 
+    fn fresh(pace: Pace, total: Option<Duration>, seed: u64) -> Budget {
+        Budget::new((pace, Pace { retries: 1, ..pace }), total, seed)
+    }
+
     #[test]
     fn a_budget_ends_and_can_be_earned_back() {
-        let budget = Budget::new(Pace { retries: 2, ..Pace::default() }, None, 1);
-        assert!(budget.spend(0, None).is_some() && budget.spend(1, None).is_some());
-        assert_eq!(budget.spend(2, None), None);
+        let budget = fresh(Pace { retries: 2, ..Pace::default() }, None, 1);
+        assert!(budget.spend(Traffic::Api, 0, None).is_some() && budget.spend(Traffic::Api, 1, None).is_some());
+        assert_eq!(budget.spend(Traffic::Api, 2, None), None);
         budget.earn();
-        assert!(budget.spend(2, None).is_some());
-        assert_eq!(budget.spend(2, None), None);
+        assert!(budget.spend(Traffic::Api, 2, None).is_some());
+        assert_eq!(budget.spend(Traffic::Upsert, 2, None), None);
+        assert!(budget.spend(Traffic::Object, 0, None).is_some(), "files have retries of their own");
+        assert_eq!(budget.spend(Traffic::Object, 1, None), None);
     }
 
     #[test]
     fn a_wait_longer_than_our_patience_or_the_deadline_is_refused() {
-        let budget = Budget::new(Pace::default(), None, 1);
-        assert_eq!(budget.spend(0, Some(Duration::from_secs(301))), None);
-        assert_eq!(budget.spend(0, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
-        let budget = Budget::new(Pace::default(), Some(Duration::from_secs(5)), 1);
-        assert_eq!(budget.spend(0, Some(Duration::from_secs(7))), None);
+        let budget = fresh(Pace::default(), None, 1);
+        assert_eq!(budget.spend(Traffic::Api, 0, Some(Duration::from_secs(301))), None);
+        assert_eq!(budget.spend(Traffic::Api, 0, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+        let budget = fresh(Pace::default(), Some(Duration::from_secs(5)), 1);
+        assert_eq!(budget.spend(Traffic::Api, 0, Some(Duration::from_secs(7))), None);
     }
 
     proptest! {
         #[test]
         fn waits_double_and_stay_within_bounds(attempt in 0u32..200, seed: u64) {
             let pace = Pace::default();
-            let wait = Budget::new(pace, None, seed).spend(attempt, None).unwrap();
+            let wait = fresh(pace, None, seed).spend(Traffic::Api, attempt, None).unwrap();
             let floor = pace.shortest.as_secs_f64() * 2f64.powi(attempt.min(30) as i32);
             prop_assert!(wait <= pace.longest);
             prop_assert!(wait.as_secs_f64() >= floor.min(pace.longest.as_secs_f64()) - 1e-9);

@@ -1,6 +1,7 @@
 //! One version, its manifest and its entries.
 
 use crate::app::error::AppError;
+use crate::app::resolve::resolve;
 use crate::app::session::Session;
 use crate::table::{ColumnKind, Table};
 use crate::wandb::{Artifact, ArtifactName, Entry, Manifest};
@@ -10,12 +11,9 @@ use crate::wandb::{Artifact, ArtifactName, Entry, Manifest};
 /// # Errors
 /// [`AppError::Wandb`] naming it.
 pub async fn describe(session: &Session, name: &ArtifactName) -> Result<(Artifact, Manifest), AppError> {
-    let client = session.online(name)?;
-    let name = session.qualify(name).await?;
-    let artifact = client.artifact(&name).await.map_err(AppError::wandb(format!("resolve {name}")))?;
-    let reading = format!("read the manifest of {}", artifact.name());
-    let manifest = client.manifest(&artifact).await.map_err(AppError::wandb(reading))?;
-    Ok((artifact, manifest))
+    let resolved = resolve(session, std::slice::from_ref(name)).await?.pop();
+    let resolved = resolved.ok_or(AppError::Worker { what: "the lookup" })?;
+    Ok((resolved.artifact, resolved.manifest))
 }
 
 /// The entries of a manifest as a table.

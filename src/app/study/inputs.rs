@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::app::AppError;
 use crate::app::fit_record::InputRecord;
 use crate::app::input::{Input, InputError, Seeded};
 use crate::app::lock::{LockedArtifact, LockedFile};
-use crate::app::pull::{Pulled, local, pull, resolve};
+use crate::app::pull::{Pulled, choose, local, pull};
+use crate::app::resolve::{Resolved, all, qualify, versions, with_manifests};
 use crate::app::session::Session;
 use crate::digest::Digest;
 use crate::store::write_durable;
@@ -21,8 +21,6 @@ use super::{Study, StudyError};
 
 /// Name of the file that pins the inputs.
 pub(super) const INPUTS_FILE: &str = "inputs.json";
-/// Questions to the server at the same time.
-const QUESTIONS: usize = 16;
 
 /// What one reference stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,15 +50,13 @@ pub async fn survey(study: &Study) -> Result<Survey, AppError> {
     let pinned = if study.session.client.is_none() && study.files().path(INPUTS_FILE).exists() {
         pinned_before(study)?
     } else {
-        let lookups = references.iter().map(|reference| look_up(&study.session, reference));
-        let found: Vec<_> = stream::iter(lookups).buffered(QUESTIONS).try_collect().await?;
-        let pairs = references.iter().cloned().zip(found);
+        let found = look_up(&study.session, &references).await?;
         let path = study.files().path(INPUTS_FILE);
         // What other cells of a sweep pinned stays.
         let known = pinned_before(study).ok();
         let mut pinned = known.clone().unwrap_or_default();
         pinned.retain(|reference, _| !references.contains(reference));
-        pinned.extend(pairs.filter_map(|(reference, found)| Some((reference, found?))));
+        pinned.extend(found);
         if known.as_ref() != Some(&pinned) {
             let reason =
                 |error: serde_json::Error| StudyError::Inputs { path: path.clone(), reason: error.to_string() };
@@ -91,29 +87,46 @@ fn pinned_before(study: &Study) -> Result<BTreeMap<String, Pinned>, AppError> {
     Ok(serde_json::from_slice(&text).map_err(|error| StudyError::Inputs { path, reason: error.to_string() })?)
 }
 
-async fn look_up(session: &Session, reference: &str) -> Result<Option<Pinned>, AppError> {
-    let input = match Input::parse(reference) {
-        Ok(input) => input,
-        Err(InputError::NoFile { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    if let Input::File(path) = &input {
-        let path = path.canonicalize().map_err(AppError::file("find", path))?;
-        let metadata = fs::metadata(&path).map_err(AppError::file("read", &path))?;
-        let modified = metadata.modified().map_err(AppError::file("read", &path))?;
-        let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        // As make does it: another size or time is another file. Hashing would read every byte twice.
-        let digest = format!("file:{}:{}:{modified}", path.display(), metadata.len());
-        let version = path.display().to_string();
-        let found = Found { version, digest, bytes: metadata.len(), cached: 0 };
-        return Ok(Some(Pinned { found, file: path, artifact_digest: None }));
+/// What the references stand for; those that stand for nothing are left out.
+async fn look_up(session: &Session, references: &[String]) -> Result<Vec<(String, Pinned)>, AppError> {
+    let mut pinned = Vec::with_capacity(references.len());
+    let (mut asked, mut names) = (Vec::new(), Vec::new());
+    for reference in references {
+        match Input::parse(reference) {
+            Ok(Input::File(path)) => pinned.push((reference.clone(), pin_file(&path)?)),
+            Ok(Input::Artifact(name)) => {
+                asked.push(reference.clone());
+                names.push(name);
+            }
+            Err(InputError::NoFile { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let choice = match resolve(session, &input, None).await {
-        Ok(Some(choice)) => choice,
-        Ok(None) => return Ok(None),
-        Err(AppError::Wandb { source, .. }) if source.is_not_found() => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let found = versions(session, qualify(session, &names).await?).await?;
+    let told =
+        asked.into_iter().zip(with_manifests(session, found).await?).map(|(reference, resolved)| match resolved {
+            Ok(resolved) => Ok(Some((reference, pin_artifact(resolved)?))),
+            Err(AppError::Wandb { source, .. }) if source.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        });
+    pinned.extend(all(told)?.into_iter().flatten());
+    Ok(pinned)
+}
+
+fn pin_file(path: &Path) -> Result<Pinned, AppError> {
+    let path = path.canonicalize().map_err(AppError::file("find", path))?;
+    let metadata = fs::metadata(&path).map_err(AppError::file("read", &path))?;
+    let modified = metadata.modified().map_err(AppError::file("read", &path))?;
+    let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    // As make does it: another size or time is another file. Hashing would read every byte twice.
+    let digest = format!("file:{}:{}:{modified}", path.display(), metadata.len());
+    let version = path.display().to_string();
+    let found = Found { version, digest, bytes: metadata.len(), cached: 0 };
+    Ok(Pinned { found, file: path, artifact_digest: None })
+}
+
+fn pin_artifact(resolved: Resolved) -> Result<Pinned, AppError> {
+    let choice = choose(resolved, None)?;
     let (artifact, manifest) = (&choice.wanted.artifact, &choice.wanted.manifest);
     let entry = manifest.entries.get(&choice.path).map(|entry| (entry.file_digest(), entry.size));
     let Some((Ok(digest), bytes)) = entry else {
@@ -121,7 +134,7 @@ async fn look_up(session: &Session, reference: &str) -> Result<Option<Pinned>, A
         return Err(AppError::WhichFile { artifact: choice.reference, found });
     };
     let found = Found { version: artifact.name().to_string(), digest: digest.to_string(), bytes, cached: 0 };
-    Ok(Some(Pinned { found, file: PathBuf::from(&choice.path), artifact_digest: Some(artifact.digest.clone()) }))
+    Ok(Pinned { found, file: PathBuf::from(&choice.path), artifact_digest: Some(artifact.digest.clone()) })
 }
 
 impl Pinned {

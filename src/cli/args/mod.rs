@@ -1,14 +1,18 @@
 //! What was typed, as clap reads it. Meaning is given elsewhere.
 
 mod artifact;
+mod cache;
 pub(crate) mod study;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wandb_pca::app::LockMode;
 
-pub(crate) use artifact::{Artifact, Digest, Get, Info, Ls, Put};
+pub(crate) use artifact::{Artifact, Digest, Get, Info, Link, Ls, Put};
+pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]
@@ -47,9 +51,25 @@ pub(crate) struct Global {
     /// Project of names that have none [env: WANDB_PROJECT]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) project: Option<String>,
+    /// Longest time, in seconds, that one operation (such as downloading the inputs) may take as a whole
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Longest time, in seconds, for a connection [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// Longest time, in seconds, without a byte [default: 30]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) idle_timeout: Option<Duration>,
     /// Use what is in the store; send nothing [env: WANDB_MODE=offline]
     #[arg(long, global = true)]
     pub(crate) offline: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    seconds
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| "not a number of seconds above zero".to_owned())
 }
 
 /// How progress is shown.
@@ -87,6 +107,9 @@ pub(crate) enum Command {
     /// Get, put and list artifacts
     #[command(subcommand)]
     Artifact(Artifact),
+    /// Look after the store of downloaded files
+    #[command(subcommand)]
+    Cache(Cache),
     /// Run the embedded W&B-compatible server
     Serve(Serve),
     /// Store an API key for a server
@@ -139,12 +162,33 @@ pub(crate) struct Fit {
     /// Log nothing
     #[arg(long, overrides_with = "log")]
     pub(crate) no_log: bool,
-    /// Refuse inputs that are not the ones pinned in wandb-pca.lock of the output folder
-    #[arg(long)]
-    pub(crate) locked: bool,
+    #[command(flatten)]
+    pub(crate) lock: Locking,
     /// Print what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// What to do with a lock that is there. Without these, what it has is used and what it lacks is added.
+#[derive(Debug, Args)]
+pub(crate) struct Locking {
+    /// Refuse whatever the lock does not have, and names that stand for another version by now
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// Resolve the names anew and rewrite the lock
+    #[arg(long, conflicts_with = "locked")]
+    pub(crate) update: bool,
+}
+
+impl Locking {
+    /// As the library has it.
+    pub(crate) fn mode(&self) -> LockMode {
+        match (self.locked, self.update) {
+            (true, _) => LockMode::Locked,
+            (false, true) => LockMode::Update,
+            (false, false) => LockMode::Keep,
+        }
+    }
 }
 
 /// `sample`

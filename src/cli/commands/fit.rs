@@ -23,7 +23,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.layer_globs = args.layers.clone();
     options.key = args.key.clone();
     options.file = args.file.clone();
-    options.locked = args.locked;
+    options.lock = args.lock.mode();
     let (model, dataset) = options.names();
     let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));
     options.folder = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("fit-{}", file_name(&name))));

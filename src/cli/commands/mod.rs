@@ -2,6 +2,7 @@
 
 mod account;
 mod artifact;
+mod cache;
 mod demo;
 mod fit;
 mod inspect;
@@ -37,6 +38,7 @@ pub(crate) async fn dispatch(
         Command::Study(args) => study::dispatch(&context, args).await.map(Some),
         Command::Sweep(args) => study::sweep(&context, args).await.map(Some),
         Command::Artifact(args) => artifact::dispatch(&context, args).await.map(Some),
+        Command::Cache(args) => cache::dispatch(&context, args).await.map(Some),
         Command::Login(args) => account::login(&context, args).await.map(Some),
         Command::Whoami => account::whoami(&context).await.map(Some),
     }

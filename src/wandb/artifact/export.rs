@@ -19,11 +19,15 @@ use super::source::file_error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LinkMode {
-    /// A copy: writing to it never harms the store.
+    /// A reflink where the file system can, else a copy: writing to the file never harms the store.
     #[default]
-    Copy,
-    /// A hard link, else a copy. No second use of disk, but writing to the file would alter the store's object.
+    Auto,
+    /// A reflink: a file of its own that shares disk blocks with the store until one of them is written to.
+    Reflink,
+    /// A hard link: no second use of disk, but the file is the store's object, so that writing to it alters both.
     Hardlink,
+    /// A copy.
+    Copy,
 }
 
 /// What became of one file.
@@ -34,8 +38,22 @@ pub enum Placed {
     Kept,
     /// It was copied.
     Copied,
-    /// It was linked.
-    Linked,
+    /// It shares disk blocks with the store, and is a file of its own.
+    Reflinked,
+    /// It is the store's object under another name.
+    Hardlinked,
+}
+
+impl Placed {
+    /// Its name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Copied => "copied",
+            Self::Reflinked => "reflinked",
+            Self::Hardlinked => "hardlinked",
+        }
+    }
 }
 
 /// Places each object under its path in `folder`, which is made when missing.
@@ -126,8 +144,18 @@ fn place(object: &Object, target: &Path, mode: LinkMode) -> Result<Placed, Wandb
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("read")(error)),
     }
-    if mode == LinkMode::Hardlink && link(object, target).is_ok() {
-        return Ok(Placed::Linked);
+    match mode {
+        LinkMode::Hardlink => {
+            hardlink(object, target).map_err(failed("hard-link from the store"))?;
+            return Ok(Placed::Hardlinked);
+        }
+        LinkMode::Reflink => return reflink(object, target).map_err(failed("reflink from the store")),
+        LinkMode::Auto => {
+            if let Ok(placed) = reflink(object, target) {
+                return Ok(placed);
+            }
+        }
+        LinkMode::Copy => {}
     }
     let mut from = File::open(&object.path).map_err(|source| file_error("open", &object.path, source))?;
     let mut to = DurableFile::create(target).map_err(failed("write"))?;
@@ -136,8 +164,17 @@ fn place(object: &Object, target: &Path, mode: LinkMode) -> Result<Placed, Wandb
     Ok(Placed::Copied)
 }
 
+/// Shares the blocks of the object; the file appears whole or not at all, as a copy does.
+fn reflink(object: &Object, target: &Path) -> io::Result<Placed> {
+    let from = File::open(&object.path)?;
+    let to = DurableFile::create(target)?;
+    to.share_blocks_of(&from)?;
+    to.commit()?;
+    Ok(Placed::Reflinked)
+}
+
 /// Links under a temporary name and renames, so that a file in the way is replaced at once or not at all.
-fn link(object: &Object, target: &Path) -> io::Result<()> {
+fn hardlink(object: &Object, target: &Path) -> io::Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     let scratch = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder)?;
     let linked = scratch.path().join("object");
@@ -188,7 +225,7 @@ mod tests {
         assert_eq!(export("x", &files, &out, LinkMode::Copy).unwrap(), [Placed::Copied; 2]);
         assert_eq!(export("x", &files, &out, LinkMode::Copy).unwrap(), [Placed::Kept; 2]);
         fs::write(out.join("c"), b"jello").unwrap();
-        assert_eq!(export("x", &files, &out, LinkMode::Hardlink).unwrap(), [Placed::Kept, Placed::Linked]);
+        assert_eq!(export("x", &files, &out, LinkMode::Hardlink).unwrap(), [Placed::Kept, Placed::Hardlinked]);
         assert_eq!(fs::read(out.join("c")).unwrap(), b"hello");
         assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
     }

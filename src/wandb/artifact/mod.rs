@@ -9,12 +9,14 @@ pub mod filter;
 mod folder;
 pub mod link;
 mod listing;
+mod lookup;
 pub mod manifest;
 pub mod name;
 mod part_size;
 mod parts;
 mod pour;
 pub mod prepare;
+pub mod present;
 mod receive;
 mod refer;
 mod room;
@@ -23,6 +25,8 @@ pub(super) mod source;
 pub mod upload;
 mod urls;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Client;
@@ -42,7 +46,7 @@ pub use listing::{ArtifactType, Collection};
 const MANIFEST_LIMIT: usize = 1 << 30;
 
 /// A committed version of a collection.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Artifact {
     /// The server's id.
@@ -190,6 +194,14 @@ impl Client {
     /// # Errors
     /// [`WandbError::ManifestDigest`], [`WandbError::EntryPath`], [`WandbError::Malformed`], or what the request met.
     pub async fn manifest(&self, artifact: &Artifact) -> Result<Manifest, WandbError> {
+        Ok(self.manifest_text(artifact).await?.0)
+    }
+
+    /// [`Client::manifest`] with the text it was parsed from, to be kept and parsed again.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`].
+    pub async fn manifest_text(&self, artifact: &Artifact) -> Result<(Manifest, Bytes), WandbError> {
         let budget = self.budget();
         let name = artifact.name().to_string();
         let what = format!("the manifest of {name}");
@@ -203,6 +215,6 @@ impl Client {
             self.transport().read_all(response, MANIFEST_LIMIT).await
         };
         let bytes = self.transport().persist(&budget, errand, once).await?;
-        Manifest::parse(&bytes, &name, &artifact.digest)
+        Ok((Manifest::parse(&bytes, &name, &artifact.digest)?, bytes))
     }
 }

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::error::WandbError;
 
 const LATEST: &str = "latest";
@@ -22,7 +24,7 @@ pub struct ArtifactName {
 }
 
 /// A name with everything in it: what the server is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QualifiedName {
     /// User, team or organisation.

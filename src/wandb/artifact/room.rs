@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::store::{Space, Store, space};
+use crate::store::{Space, Store, StoreError, space};
 
 use super::super::error::WandbError;
 use super::download::{Job, Wanted, entries};
@@ -22,7 +22,12 @@ pub(super) fn check_room(
         let absent = entries(wanted).filter(|(path, entry)| !is_there(&folder.join(path), entry.size));
         needs.push((folder.clone(), absent.map(|(_, entry)| entry.size).fold(0, u64::saturating_add)));
     }
-    fits(&needs, space)
+    let told = |folder: &Path| space(folder).map_err(|source| failed(folder, source));
+    fits(&needs, told)
+}
+
+fn failed(folder: &Path, source: StoreError) -> WandbError {
+    WandbError::Store { what: folder.display().to_string(), source }
 }
 
 /// A file of the right size is taken for the right one: it will be kept, or replaced by as much.
@@ -31,10 +36,13 @@ fn is_there(path: &Path, size: u64) -> bool {
 }
 
 /// Adds up what each file system has to take. One that does not tell how much it can take is believed to suffice.
-fn fits(needs: &[(PathBuf, u64)], space: impl Fn(&Path) -> Option<Space>) -> Result<(), WandbError> {
+fn fits(
+    needs: &[(PathBuf, u64)],
+    space: impl Fn(&Path) -> Result<Option<Space>, WandbError>,
+) -> Result<(), WandbError> {
     let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
     for (folder, bytes) in needs.iter().filter(|(_, bytes)| *bytes > 0) {
-        let Some(Space { device, free }) = space(folder) else { continue };
+        let Some(Space { device, free, .. }) = space(folder)? else { continue };
         let needed = sums.entry(device).or_default();
         *needed = needed.saturating_add(*bytes);
         if *needed > free {
@@ -51,9 +59,9 @@ mod tests {
     #[test]
     fn each_file_system_takes_the_sum_of_what_goes_there() {
         let space = |folder: &Path| match folder.to_str() {
-            Some("a" | "b") => Some(Space { device: 1, free: 100 }),
-            Some("c") => Some(Space { device: 2, free: 10 }),
-            _ => None,
+            Some("a" | "b") => Ok(Some(Space { free: 100, total: 200, device: 1 })),
+            Some("c") => Ok(Some(Space { free: 10, total: 20, device: 2 })),
+            _ => Ok(None),
         };
         let check = |needs: &[(&str, u64)]| {
             let needs: Vec<_> = needs.iter().map(|(folder, bytes)| (PathBuf::from(folder), *bytes)).collect();

@@ -6,8 +6,11 @@
 
 mod artifact;
 mod listing;
+mod memberships;
 mod run;
 mod upload;
+
+use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,7 @@ use super::retry::Traffic;
 
 pub(super) use artifact::*;
 pub(super) use listing::*;
+pub(super) use memberships::*;
 pub(super) use run::*;
 pub(super) use upload::*;
 
@@ -25,6 +29,11 @@ pub(super) trait Operation: Serialize {
     const DOCUMENT: &'static str;
     const TRAFFIC: Traffic = Traffic::Api;
     type Data: DeserializeOwned;
+
+    /// The document to send: where it depends on the variables, it is built around [`Self::DOCUMENT`].
+    fn document(&self) -> Cow<'static, str> {
+        Cow::Borrowed(Self::DOCUMENT)
+    }
 }
 
 /// Declares an operation: variables type, name, file of the document, answer type.
@@ -83,6 +92,7 @@ pub(super) struct Identified {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use apollo_compiler::validation::Valid;
     use apollo_compiler::{ExecutableDocument, Schema};
     use std::path::Path;
 
@@ -115,6 +125,25 @@ mod tests {
         ]
     }
 
+    /// Documents that are built for their variables.
+    fn generated() -> Vec<(&'static str, String)> {
+        let names = |count: usize| {
+            let name = |at: usize| ("e", if at.is_multiple_of(3) { "p" } else { "q" }, format!("c{at}:latest"));
+            MembershipsByName::new((0..count).map(name)).document().into_owned()
+        };
+        vec![("one name", names(1)), ("two names", names(2)), ("many names", names(50))]
+    }
+
+    fn fits(schema: &Valid<Schema>) {
+        let generated = generated();
+        let all = documents().into_iter().chain(generated.iter().map(|(name, text)| (*name, text.as_str())));
+        for (name, document) in all {
+            if let Err(errors) = ExecutableDocument::parse_and_validate(schema, document, name) {
+                panic!("{name}: {}", errors.errors);
+            }
+        }
+    }
+
     #[test]
     fn every_document_is_here_and_bears_its_name() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wandb/operations");
@@ -133,11 +162,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/schema.graphql");
         let Ok(text) = std::fs::read_to_string(&path) else { return };
         let schema = Schema::parse_and_validate(text, path).unwrap();
-        for (name, document) in documents() {
-            if let Err(errors) = ExecutableDocument::parse_and_validate(&schema, document, name) {
-                panic!("{name}: {}", errors.errors);
-            }
-        }
+        fits(&schema);
     }
 
     #[test]
@@ -146,11 +171,7 @@ mod tests {
         let Ok(text) = std::fs::read(path) else { return };
         let facts: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let schema = Schema::parse_and_validate(sdl(&facts["types"]), "facts.graphql").unwrap();
-        for (name, document) in documents() {
-            if let Err(errors) = ExecutableDocument::parse_and_validate(&schema, document, name) {
-                panic!("{name}: {}", errors.errors);
-            }
-        }
+        fits(&schema);
     }
 
     /// The part of the recorded facts that our documents reach, as a schema definition.

@@ -7,7 +7,7 @@ mod put;
 
 use clap::Subcommand;
 
-pub(crate) use get::Get;
+pub(crate) use get::{Get, Link};
 pub(crate) use info::Info;
 pub(crate) use ls::Ls;
 pub(crate) use put::{Digest, Put};

@@ -1,10 +1,11 @@
 //! `artifact get`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use serde_json::json;
-use wandb_pca::app;
+use wandb_pca::app::artifact::GotFile;
+use wandb_pca::app::{self, LockMode};
+use wandb_pca::wandb::{Filter, LinkMode, Placed};
 
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -23,18 +24,47 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
         (None, true) => app::artifact::Destination::Store,
         (None, false) => app::artifact::Destination::Default,
     };
-    let got = app::artifact::get(&context.session, &names, &destination).await?;
+    let mut options = app::artifact::GetOptions::new(destination);
+    options.link = match args.link {
+        args::Link::Auto => LinkMode::Auto,
+        args::Link::Reflink => LinkMode::Reflink,
+        args::Link::Hardlink => LinkMode::Hardlink,
+        args::Link::Copy => LinkMode::Copy,
+    };
+    options.lock = match (&args.lock, args.locking.mode()) {
+        (Some(path), mode) => Some((path.clone(), mode)),
+        (None, LockMode::Keep) => None,
+        (None, _) => return Err(UsageError("--locked and --update need --lock FILE".to_owned()).into()),
+    };
+    options.filter = Filter::new(&args.include, &args.exclude).map_err(|error| UsageError(error.to_string()))?;
+    let got = app::artifact::get(&context.session, &names, &options).await?;
+    let filtered = !(args.include.is_empty() && args.exclude.is_empty());
+    if filtered && got.iter().all(|got| got.files.is_empty()) {
+        return Err(UsageError("no file matches --include and --exclude".to_owned()).into());
+    }
     let mut text = String::new();
     let mut list = Vec::new();
     for got in &got {
-        let fetched: u64 = got.files.iter().filter(|file| file.3).map(|file| file.2).sum();
-        let total: u64 = got.files.iter().map(|file| file.2).sum();
-        for (_, place, ..) in &got.files {
-            writeln!(text, "{}", printable(&place.display().to_string()))?;
+        let fetched: u64 = got.files.iter().filter(|file| file.downloaded).map(|file| file.size).sum();
+        let total: u64 = got.files.iter().map(|file| file.size).sum();
+        for file in &got.files {
+            writeln!(text, "{}", printable(&file.place.display().to_string()))?;
         }
         let (files, name) = (got.files.len(), got.artifact.name());
         writeln!(text, "  {name}: {files} files, {} verified, {} downloaded", bytes_text(total), bytes_text(fetched))?;
-        let file = |(path, place, size, downloaded): &(String, PathBuf, u64, bool)| json!({"path": path, "place": place, "size": size, "downloaded": downloaded});
+        let shared = got.files.iter().filter(|file| file.placed == Some(Placed::Hardlinked)).count();
+        if shared > 0 {
+            writeln!(text, "  {shared} are hard links to the store: whoever writes to one alters the store's object")?;
+        }
+        let file = |file: &GotFile| {
+            json!({
+                "path": file.path,
+                "place": file.place,
+                "size": file.size,
+                "downloaded": file.downloaded,
+                "placed": file.placed.map(Placed::name),
+            })
+        };
         list.push(json!({
             "artifact": name.to_string(),
             "version": got.artifact.version,

@@ -17,6 +17,7 @@ use crate::wandb::artifact::source::{Hashed, Piece};
 use crate::wandb::error::WandbError;
 use crate::wandb::graphql::execute;
 use crate::wandb::operations::{CreateFiles, CreateFilesInput, CreatedFile, FileSpec, PartInput};
+use crate::wandb::retry::Traffic;
 
 use super::parts::Parts;
 use super::{Created, Upload, algorithm_name, batch};
@@ -148,8 +149,11 @@ impl Upload<'_> {
             };
             // The server may have refused the bytes because they are not the ones that were hashed.
             file.check_unchanged()?;
-            let waited =
-                if refusals < REFUSALS && is_refusal(&error) { self.budget.spend(refusals, None) } else { None };
+            let waited = if refusals < REFUSALS && is_refusal(&error) {
+                self.budget.spend(Traffic::Object, refusals, None)
+            } else {
+                None
+            };
             let Some(wait) = waited else { return Err(error) };
             self.client.transport().progress.note(&format!("{error}; asking for a new address"));
             tokio::time::sleep(wait).await;

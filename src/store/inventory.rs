@@ -1,0 +1,236 @@
+//! What is in the store: its objects with when they were last used, and what is left of unfinished work. Reads names and
+//! times, no contents.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::digest::{Algorithm, Digest};
+
+use super::error::StoreError;
+use super::object::{OWN_FOLDER, Store, modified_ns};
+
+/// How temporary files begin; see [`DurableFile`](super::DurableFile).
+pub(super) const TEMPORARY: &str = ".partial-";
+
+/// Everything in a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inventory {
+    /// Objects, by digest.
+    pub objects: Vec<StoredObject>,
+    /// What is left of unfinished or deleted objects.
+    pub leftovers: Vec<Leftover>,
+    /// Files and bytes of each folder below the store's, by its path from there.
+    pub folders: BTreeMap<PathBuf, Usage>,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Files.
+    pub files: u64,
+    /// Bytes of all of them, as their sizes say.
+    pub bytes: u64,
+}
+
+/// An object, as its name and its file say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredObject {
+    /// The digest that it is named by.
+    pub digest: Digest,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last read, written, or found by us; the day counts, not the second.
+    pub last_used: SystemTime,
+    /// Whether we hashed it and it was not written to since.
+    pub verified: bool,
+}
+
+/// A file that is no object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Leftover {
+    /// What it is.
+    pub kind: LeftoverKind,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+}
+
+/// What a file that is no object is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeftoverKind {
+    /// Bytes of an object that is not whole; the next download of it goes on there.
+    Partial(Digest),
+    /// Written for a moment; left by a process that was killed.
+    Temporary,
+    /// What we know of an object that is gone.
+    Orphan(Digest),
+    /// The lock of an object that is gone.
+    Lock(Digest),
+}
+
+impl Inventory {
+    /// Bytes of all objects.
+    pub fn object_bytes(&self) -> u64 {
+        self.objects.iter().map(|object| object.size).sum()
+    }
+
+    /// Bytes of all partial objects.
+    pub fn partials(&self) -> Usage {
+        let partials = self.leftovers.iter().filter(|left| matches!(left.kind, LeftoverKind::Partial(_)));
+        partials.fold(Usage::default(), |sum, left| Usage { files: sum.files + 1, bytes: sum.bytes + left.size })
+    }
+}
+
+impl Store {
+    /// What is in the store. Files that vanish meanwhile are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a folder cannot be read.
+    pub fn inventory(&self) -> Result<Inventory, StoreError> {
+        let mut inventory = Inventory::default();
+        let mut others = Vec::new();
+        walk(self.root(), &mut |path, metadata| {
+            let below = path.strip_prefix(self.root()).unwrap_or(path);
+            let usage = inventory.folders.entry(folder_of(below)).or_default();
+            usage.files += 1;
+            usage.bytes += metadata.len();
+            match object_digest(below) {
+                Some(digest) => inventory.objects.push(self.stored(digest, path, metadata)),
+                None => others.push((path.to_owned(), below.to_owned(), metadata.clone())),
+            }
+        })?;
+        inventory.objects.sort_by_key(|object| object.digest);
+        let here = |digest: &Digest| inventory.objects.binary_search_by_key(digest, |object| object.digest).is_ok();
+        for (path, below, metadata) in others {
+            let Some(kind) = leftover(&below, here) else { continue };
+            let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
+            inventory.leftovers.push(Leftover { kind, path, size: metadata.len(), modified });
+        }
+        inventory.leftovers.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(inventory)
+    }
+
+    /// An object as it is now.
+    pub(super) fn stored(&self, digest: Digest, path: &Path, metadata: &Metadata) -> StoredObject {
+        let record = self.verified_path(&digest);
+        let known = self.recall(&digest);
+        let verified = known.is_some_and(|known| known.is_of(metadata.len(), modified_ns(metadata)));
+        let used = [
+            metadata.accessed().ok(),
+            metadata.modified().ok(),
+            fs::metadata(record).and_then(|record| record.modified()).ok(),
+        ];
+        let last_used = used.into_iter().flatten().max().unwrap_or(UNIX_EPOCH);
+        StoredObject { digest, path: path.to_owned(), size: metadata.len(), last_used, verified }
+    }
+}
+
+/// Calls `each` for every plain file below a folder. Links are not followed.
+fn walk(folder: &Path, each: &mut impl FnMut(&Path, &Metadata)) -> Result<(), StoreError> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(StoreError::io("list", folder)(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(StoreError::io("list", folder))?.path();
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => walk(&path, each)?,
+            Ok(metadata) if metadata.is_file() => each(&path, &metadata),
+            Err(error) if !gone(&error) => return Err(StoreError::io("read", &path)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The first two folders of a path: enough to tell what is what.
+fn folder_of(below: &Path) -> PathBuf {
+    let depth = below.components().count().saturating_sub(1).min(2);
+    below.components().take(depth).collect()
+}
+
+fn parts(below: &Path) -> Option<Vec<&str>> {
+    below.iter().map(|part| part.to_str()).collect()
+}
+
+/// The digest of `obj/<algorithm>/<hh>/<rest of hex>`.
+fn object_digest(below: &Path) -> Option<Digest> {
+    match parts(below)?.as_slice() {
+        ["obj", algorithm, head, rest] if head.len() == 2 => digest_named(&format!("{algorithm}-{head}{rest}")),
+        _ => None,
+    }
+}
+
+/// The digest of `<algorithm>-<hex>`.
+fn digest_named(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.split_once('-')?;
+    let known = [Algorithm::Md5, Algorithm::Xxh128].iter().any(|known| known.folder() == algorithm);
+    let plain = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (known && plain).then(|| Digest::parse(&format!("{algorithm}:{hex}")).ok()).flatten()
+}
+
+/// What a file that is no object is, where it is ours and may be in the way.
+fn leftover(below: &Path, here: impl Fn(&Digest) -> bool) -> Option<LeftoverKind> {
+    let parts = parts(below)?;
+    let (name, folders) = parts.split_last()?;
+    if folders.first() != Some(&OWN_FOLDER) {
+        return None;
+    }
+    // Temporary files, and files in temporary folders.
+    if parts.iter().any(|part| part.starts_with(TEMPORARY)) {
+        return Some(LeftoverKind::Temporary);
+    }
+    let digest = digest_named(name.split('.').next()?)?;
+    match folders {
+        [_, "partial" | "ranges"] => Some(LeftoverKind::Partial(digest)),
+        [_, "verified"] if !here(&digest) => Some(LeftoverKind::Orphan(digest)),
+        [_, "locks"] if !here(&digest) => Some(LeftoverKind::Lock(digest)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_and_leftovers_are_told_apart_by_their_names() {
+        let hex = "5d41402abc4b2a76b9719d911017c592";
+        let digest = Digest::parse(&format!("md5:{hex}")).unwrap();
+        assert_eq!(object_digest(Path::new("obj/md5/5d/41402abc4b2a76b9719d911017c592")), Some(digest));
+        for foreign in [
+            "obj/etag/5d/41402abc4b2a76b9719d911017c592",
+            "obj/md5/5d/41402abc4b2a76b9719d911017c59",
+            "obj/md5/5D/41402ABC4B2A76B9719D911017C592",
+            "obj/md5/5d/.partial-x",
+            "tmp/x",
+        ] {
+            assert_eq!(object_digest(Path::new(foreign)), None, "{foreign}");
+            assert_eq!(leftover(Path::new(foreign), |_| false), None, "{foreign}");
+        }
+        let kind = |path: &str| leftover(&Path::new(OWN_FOLDER).join(path), |_| false);
+        assert_eq!(kind(&format!("partial/md5-{hex}")), Some(LeftoverKind::Partial(digest)));
+        assert_eq!(kind(&format!("partial/md5-{hex}.etag")), Some(LeftoverKind::Partial(digest)));
+        assert_eq!(kind(&format!("ranges/md5-{hex}.json")), Some(LeftoverKind::Partial(digest)));
+        assert_eq!(kind(&format!("verified/md5-{hex}.json")), Some(LeftoverKind::Orphan(digest)));
+        assert_eq!(kind(&format!("locks/md5-{hex}")), Some(LeftoverKind::Lock(digest)));
+        assert_eq!(kind("verified/.partial-abc"), Some(LeftoverKind::Temporary));
+        assert_eq!(kind("manifests/abc.json"), None);
+        let known = |path: &str| leftover(&Path::new(OWN_FOLDER).join(path), |_| true);
+        assert_eq!(known(&format!("locks/md5-{hex}")), None);
+    }
+}
