@@ -328,12 +328,12 @@ async fn a_large_file_comes_in_parts_at_once_and_survives_the_same_faults() {
     let patient =
         Client::new(options(&server.base).with_timeouts(Duration::from_secs(5), Duration::from_secs(2))).unwrap();
     for (faults, most) in [
-        (vec![], 6),
-        (vec![Fault::ResetAt(1 << 20), Fault::Status(503, "")], 20),
-        (vec![Fault::Fine, Fault::Fine, Fault::Status(403, "")], 20),
-        (vec![Fault::Fine, Fault::FlipAt(9_000_000)], 20),
-        (vec![Fault::Fine, Fault::Fine, Fault::MixedVersion], 20),
-        (vec![Fault::NoRange; 6], 20),
+        (vec![], 21),
+        (vec![Fault::ResetAt(1 << 20), Fault::Status(503, "")], 45),
+        (vec![Fault::Fine, Fault::Fine, Fault::Status(403, "")], 45),
+        (vec![Fault::Fine, Fault::FlipAt(9_000_000)], 45),
+        (vec![Fault::Fine, Fault::Fine, Fault::MixedVersion], 45),
+        (vec![Fault::NoRange; 6], 45),
     ] {
         let (_folder, store) = store();
         server.forget_seen();
@@ -342,7 +342,8 @@ async fn a_large_file_comes_in_parts_at_once_and_survives_the_same_faults() {
         assert!(download(&patient, &store, "model").await.expect(&about).0 == data, "{about}");
         server.no_more_faults();
         let asked = server.object_requests();
-        assert!(asked.len() <= most && asked[0].headers["range"].starts_with("bytes=0-"), "{about}: {}", asked.len());
+        let begins = |seen: &support::Seen| seen.headers["range"].starts_with("bytes=0-");
+        assert!((5..=most).contains(&asked.len()) && asked.iter().any(begins), "{about}: {}", asked.len());
     }
 }
 

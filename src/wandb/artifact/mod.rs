@@ -24,6 +24,7 @@ pub(super) mod send;
 pub(super) mod source;
 pub mod upload;
 mod urls;
+mod windows_names;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
