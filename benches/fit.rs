@@ -10,31 +10,29 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its measurements")]
 
+mod measure;
+mod vit;
+
 use std::error::Error;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use wandb_pca::analysis::{AnalysisError, DtypeRule, LayerFit, TaskVectors, TensorInfo, align, fit_layers};
-use wandb_pca::checkpoint::{
-    Checkpoint, CheckpointError, NamedTensor, OpenOptions, SourceError, TensorSource, write_torch,
-};
+use wandb_pca::checkpoint::{Checkpoint, CheckpointError, OpenOptions, write_torch};
 use wandb_pca::progress::{Progress, Stage};
 use wandb_pca::tensor::Dtype;
+
+use measure::{Measured, measure, worker};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
     match options.worker.as_deref() {
-        Some("fit") => worker(&options, |dir, seeds| fit(dir, seeds, true)),
-        Some("fit-unchecked") => worker(&options, |dir, seeds| fit(dir, seeds, false)),
-        Some("floor") => worker(&options, floor),
+        Some("fit") => worker(|| fit(options.folder()?, options.seeds, true)),
+        Some("fit-unchecked") => worker(|| fit(options.folder()?, options.seeds, false)),
+        Some("floor") => worker(|| floor(options.folder()?, options.seeds)),
         Some(other) => Err(format!("no such worker: {other}").into()),
         None => compare(&options),
     }
@@ -71,118 +69,15 @@ impl Options {
         }
         Ok(options)
     }
-}
 
-/// Names and shapes of CLIP ViT-B/16 as open_clip saves it, without the text blocks; `small` is an eighth as wide.
-fn tensors(small: bool) -> Vec<(String, Vec<usize>)> {
-    let width = if small { 96 } else { 768 };
-    let text = width * 2 / 3;
-    let mut list: Vec<(String, Vec<usize>)> = Vec::new();
-    let mut add = |name: &str, shape: &[usize]| list.push((name.to_owned(), shape.to_vec()));
-    add("positional_embedding", &[77, text]);
-    add("text_projection", &[text, text]);
-    add("logit_scale", &[]);
-    add("visual.class_embedding", &[width]);
-    add("visual.positional_embedding", &[197, width]);
-    add("visual.proj", &[width, text]);
-    add("visual.conv1.weight", &[width, 3, 16, 16]);
-    for part in ["weight", "bias"] {
-        add(&format!("visual.ln_pre.{part}"), &[width]);
-    }
-    for block in 0..12 {
-        let name = |part: &str| format!("visual.transformer.resblocks.{block}.{part}");
-        for part in ["ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"] {
-            add(&name(part), &[width]);
-        }
-        add(&name("attn.in_proj_weight"), &[3 * width, width]);
-        add(&name("attn.in_proj_bias"), &[3 * width]);
-        add(&name("attn.out_proj.weight"), &[width, width]);
-        add(&name("attn.out_proj.bias"), &[width]);
-        add(&name("mlp.c_fc.weight"), &[4 * width, width]);
-        add(&name("mlp.c_fc.bias"), &[4 * width]);
-        add(&name("mlp.c_proj.weight"), &[width, 4 * width]);
-        add(&name("mlp.c_proj.bias"), &[width]);
-    }
-    for part in ["weight", "bias"] {
-        add(&format!("visual.ln_post.{part}"), &[width]);
-    }
-    add("token_embedding.weight", &[49_408, text]);
-    for part in ["weight", "bias"] {
-        add(&format!("ln_final.{part}"), &[text]);
-    }
-    list
-}
-
-/// Weights from a hash of their position: the pretrained model, plus a shared direction and the seed's own noise on the
-/// visual side.
-#[derive(Debug)]
-struct Weights<'a> {
-    name: &'a str,
-    shape: &'a [usize],
-    layer: u64,
-    seed: Option<u64>,
-}
-
-/// Uniform in −1..1, from SplitMix64's finaliser.
-fn noise(stream: u64, at: u64) -> f32 {
-    let mut x = stream.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ at.wrapping_mul(0xd1b5_4a32_d192_ed03);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x >> 40) as f32) / (1u64 << 23) as f32 - 1.0
-}
-
-impl TensorSource for Weights<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn read_le_bytes(&self, start: usize, out: &mut [u8]) -> Result<(), SourceError> {
-        let moves = self.name.starts_with("visual.");
-        for (offset, bytes) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let at = (start + offset) as u64;
-            let mut weight = 0.05 * noise(self.layer, at);
-            if let Some(seed) = self.seed.filter(|_| moves) {
-                weight += 5e-4 * noise(1000 + self.layer, at) + 2e-4 * noise(10_000 * (seed + 1) + self.layer, at);
-            }
-            *bytes = weight.to_le_bytes();
-        }
-        Ok(())
+    fn folder(&self) -> Result<&Path, Failure> {
+        Ok(self.dir.as_deref().ok_or("a worker needs --dir")?)
     }
 }
 
 fn paths(dir: &Path, seeds: usize) -> Vec<PathBuf> {
     let seeds = (0..seeds).map(|seed| dir.join(format!("seed_{seed}.ckpt")));
     std::iter::once(dir.join("pretrained.ckpt")).chain(seeds).collect()
-}
-
-fn make(dir: &Path, options: &Options) -> Result<(), Failure> {
-    let list = tensors(options.small);
-    let parameters: usize = list.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    if !options.small {
-        assert_eq!((list.len(), parameters), (158, 111_792_129), "this is CLIP ViT-B/16 without text blocks");
-    }
-    println!(
-        "model: {} tensors, {parameters} f32 parameters; {} files in {}",
-        list.len(),
-        options.seeds + 1,
-        dir.display()
-    );
-    paths(dir, options.seeds).par_iter().enumerate().filter(|(_, path)| !path.exists()).try_for_each(|(file, path)| {
-        let seed = (file as u64).checked_sub(1);
-        let weights: Vec<Weights<'_>> =
-            (0u64..).zip(&list).map(|(layer, (name, shape))| Weights { name, shape, layer, seed }).collect();
-        let named: Vec<NamedTensor<'_>> = weights.iter().map(|w| NamedTensor::new(w.name, w)).collect();
-        let partial = path.with_extension("partial");
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(&partial)?);
-        write_torch(&mut out, &named)?;
-        out.flush()?;
-        std::fs::rename(partial, path)?;
-        Ok::<_, Failure>(())
-    })
 }
 
 /// The two errors that fitting files can end with.
@@ -265,73 +160,12 @@ fn floor(dir: &Path, seeds: usize) -> Result<serde_json::Value, Failure> {
     Ok(serde_json::json!({ "sum": sum }))
 }
 
-/// Runs `work` while watching this process's anonymous memory; prints one JSON object.
-fn worker(options: &Options, work: fn(&Path, usize) -> Result<serde_json::Value, Failure>) -> Result<(), Failure> {
-    let dir = options.dir.as_deref().ok_or("a worker needs --dir")?;
-    let (peak, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let watch = {
-        let (peak, done) = (Arc::clone(&peak), Arc::clone(&done));
-        std::thread::spawn(move || {
-            while !done.load(Ordering::Relaxed) {
-                peak.fetch_max(anonymous_memory(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        })
-    };
-    let started = Instant::now();
-    let result = work(dir, options.seeds)?;
-    let wall = started.elapsed().as_secs_f64();
-    done.store(true, Ordering::Relaxed);
-    watch.join().map_err(|_| "the memory watcher failed")?;
-    peak.fetch_max(anonymous_memory(), Ordering::Relaxed);
-    println!(
-        "{}",
-        serde_json::json!({ "inner_s": wall, "peak_bytes": peak.load(Ordering::Relaxed), "result": result })
-    );
-    Ok(())
-}
-
-/// `RssAnon`: private memory, without the mapped pages of the checkpoints. 0 where the system does not tell.
-fn anonymous_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
-struct Measured {
-    wall: Vec<f64>,
-    peak: u64,
-    output: serde_json::Value,
-}
-
-impl Measured {
-    fn median(&self) -> f64 {
-        let mut sorted = self.wall.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
-    }
-
-    fn print(&self, what: &str) {
-        let (least, most) = self.wall.iter().fold((f64::MAX, 0f64), |(a, b), &x| (a.min(x), b.max(x)));
-        let (median, megabytes) = (self.median(), self.peak as f64 / 1e6);
-        println!("{what:<36} {median:>8.3} s  ({least:.3} to {most:.3})   {megabytes:>9.1} MB private at most");
-    }
-}
-
-/// Runs a command `repeat` times, each as a process from start to exit.
-fn measure(repeat: usize, command: impl Fn() -> Command) -> Result<Measured, Failure> {
-    let mut measured = Measured { wall: Vec::new(), peak: 0, output: serde_json::Value::Null };
-    for _ in 0..repeat {
-        let started = Instant::now();
-        let output = command().output()?;
-        measured.wall.push(started.elapsed().as_secs_f64());
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-        }
-        measured.output = serde_json::from_slice(&output.stdout)?;
-        measured.peak = measured.peak.max(measured.output["peak_bytes"].as_u64().unwrap_or(0));
-    }
-    Ok(measured)
+fn make(dir: &Path, options: &Options) -> Result<(), Failure> {
+    println!("{} files in {}", options.seeds + 1, dir.display());
+    paths(dir, options.seeds)
+        .par_iter()
+        .enumerate()
+        .try_for_each(|(file, path)| vit::make(path, options.small, (file as u64).checked_sub(1), write_torch))
 }
 
 fn compare(options: &Options) -> Result<(), Failure> {

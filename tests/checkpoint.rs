@@ -3,12 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use wandb_pca::checkpoint::{Checkpoint, OpenOptions, Prefixes};
-use wandb_pca::tensor::TensorView;
+use wandb_pca::app::{DiffOptions, Input, Session, diff};
+use wandb_pca::checkpoint::{Checkpoint, NamedTensor, OpenOptions, Prefixes, write_torch};
+use wandb_pca::progress::Progress;
+use wandb_pca::store::Store;
+use wandb_pca::table::Cell;
+use wandb_pca::tensor::{Dtype, TensorView};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoint")
@@ -84,4 +89,41 @@ fn files_of_torch_2_13() {
 #[test]
 fn files_of_torch_1_13() {
     check_folder("torch-1.13");
+}
+
+/// Writes a checkpoint of these vectors.
+fn save(path: &Path, tensors: &[(&str, Vec<f32>)]) {
+    let view = |numbers: &Vec<f32>| {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        TensorView::contiguous(Dtype::F32, vec![numbers.len()], bytes).unwrap()
+    };
+    let views: Vec<_> = tensors.iter().map(|(name, numbers)| (*name, view(numbers))).collect();
+    let named: Vec<NamedTensor<'_>> = views.iter().map(|(name, view)| NamedTensor::new(name, view)).collect();
+    write_torch(&mut File::create(path).unwrap(), &named).unwrap();
+}
+
+#[tokio::test]
+async fn a_comparison_says_what_changed_and_by_how_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = ["before.pt", "after.pt"].map(|name| folder.path().join(name));
+    save(&before, &[("same", vec![1.0, 2.0]), ("moved", vec![3.0, 4.0]), ("grown", vec![1.0]), ("gone", vec![1.0])]);
+    save(&after, &[("new", vec![1.0]), ("grown", vec![1.0, 1.0]), ("moved", vec![3.0, 9.0]), ("same", vec![1.0, 2.0])]);
+    let session = Session {
+        client: None,
+        store: Store::new(folder.path().join("store"), Progress::silent()),
+        progress: Progress::silent(),
+        entity: None,
+        project: None,
+        app_url: String::new(),
+    };
+    let options = DiffOptions::new(Input::File(before), Input::File(after));
+    let found = diff(&session, options).await.unwrap();
+    assert_eq!((found.equal, found.different), (1, 4));
+    let text = |cell: &Cell| cell.to_string();
+    let told: Vec<Vec<String>> =
+        found.differing().unwrap().rows().iter().map(|row| row.iter().map(text).collect()).collect();
+    let changes: Vec<(&str, &str)> = told.iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
+    assert_eq!(changes, [("moved", "values"), ("grown", "shape"), ("gone", "removed"), ("new", "added")]);
+    assert_eq!(told[0][4..], ["1", "5", "1", "5"], "elements changed, norm, relative to 5, largest");
+    assert_eq!(told[1][3], "1 → 2");
 }

@@ -151,6 +151,35 @@ fn checkpoints_that_do_not_match_are_named() {
 }
 
 #[test]
+fn layers_of_artifacts_are_read_without_fetching_the_rest() {
+    let served = Served::start();
+    let large: Vec<f32> = (0..400_000u32).map(|i| (i % 251) as f32).collect();
+    for (name, shift) in [("m_pt", 0.0), ("m_task_0", 1.0), ("m_task_1", 3.0)] {
+        let path = served.folder.path().join(name).join("trained.ckpt");
+        let head: Vec<f32> = (0..30_000u16).map(|i| f32::from(i) + shift).collect();
+        checkpoint(&path, &[("body", &large), ("head.weight", &head), ("head.bias", &[shift])]);
+        json(&served.run(&["artifact", "put", path.to_str().unwrap(), "--name", &format!("p/{name}"), "--json"]));
+    }
+    let list = json(&served.run(&["inspect", "p/m_pt", "--json"]));
+    assert_eq!((&list["schema"], &list["verified"]), (&Value::from("wandb-pca/inspect/2"), &Value::from("partly")));
+    assert_eq!((&list["path"], &list["tensors"][0]["norm"]), (&Value::Null, &Value::Null));
+    assert!(list["parts"]["fetched_bytes"].as_u64().unwrap() < 64_000);
+    let text = served.run(&["inspect", "p/m_pt", "--layers", "head.*"]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains("head.bias") && !text.contains("body") && text.contains("partly verified"), "{text}");
+    let arguments = ["fit", "--pretrained", "p/m_pt", "--finetuned", "p/m_task_{seed}", "--seeds", "0,1", "--json"];
+    let fit_of = |more: &[&str]| json(&served.run(&[&arguments[..], more].concat()));
+    let parts = fit_of(&["--layers", "head.*", "--out", "parts"]);
+    assert_eq!((&parts["schema"], &parts["verified"]), (&Value::from("wandb-pca/fit/2"), &Value::from("partly")));
+    assert!(parts["inputs"].as_array().unwrap().iter().all(|input| input["verified"] == "partly"));
+    let whole = fit_of(&["--layers", "head.*", "--out", "whole", "--whole"]);
+    assert_eq!((&whole["verified"], &whole["layers"]), (&Value::from("whole"), &parts["layers"]));
+    // The lock of the fit of parts holds the fit of whole files too.
+    fit_of(&["--layers", "head.*", "--out", "parts", "--locked"]);
+    refused(&served.run(&[&arguments[..], &["--partial"]].concat()), 2, &["--layers"]);
+}
+
+#[test]
 fn a_model_is_not_drawn_from_files_that_changed_since_the_fit() {
     let (folder, good) = fit_with(&[("a", &[1.0, 2.0]), ("b", &[0.0])]);
     json(&good);

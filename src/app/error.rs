@@ -117,6 +117,20 @@ pub enum AppError {
         /// What it holds.
         found: String,
     },
+    /// Parts were asked for of a file that is only read whole.
+    #[error("cannot fetch only parts of {input}: {reason}")]
+    NoParts {
+        /// The input.
+        input: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// What was to be unlinked is where it was logged.
+    #[error("{artifact} is no link; it was logged there")]
+    NotALink {
+        /// The version.
+        artifact: String,
+    },
     /// Something needs the server, but we are offline.
     #[error("{what} is not in the store, and we are offline")]
     Offline {
@@ -212,7 +226,7 @@ impl AppError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Input(InputError::NoFile { .. }) => FailureKind::NotFound,
-            Self::Input(_) | Self::Glob { .. } => FailureKind::Usage,
+            Self::Input(_) | Self::Glob { .. } | Self::NotALink { .. } => FailureKind::Usage,
             Self::Wandb { source, .. } => wandb_kind(source),
             Self::Store(StoreError::Corrupt { .. }) | Self::InputChanged { .. } => FailureKind::Integrity,
             Self::Checkpoint { source, .. } => checkpoint_kind(source),

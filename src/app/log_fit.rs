@@ -237,6 +237,7 @@ fn config(fit: &Fit) -> Map<String, Value> {
         "pretrained": version(&record.pretrained),
         "finetuned": record.finetuned.iter().map(version).collect::<Vec<_>>(),
         "layers": record.layer_globs,
+        "inputs_verified": record.verified().name(),
         "program": record.program,
     }))
 }
@@ -253,6 +254,7 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         "pca/mean_squared_norm": totals.mean_squared_norm,
         "pca/seeds": fit.record.finetuned.len(),
         "pca/skipped_tensors": fit.record.skipped.len(),
+        "pca/inputs_verified": fit.record.verified().name(),
     }));
     if let Some(whole) = fit.whole_model() {
         summary.extend(object(json!({

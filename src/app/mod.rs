@@ -10,6 +10,7 @@ mod cache;
 pub mod demo;
 #[cfg(feature = "server")]
 mod demo_model;
+mod diff;
 mod error;
 mod fit;
 mod fit_folder;
@@ -19,6 +20,7 @@ mod inspect;
 mod layer_table;
 mod lock;
 mod log_fit;
+mod parts;
 mod pinned;
 mod pull;
 mod recorded;
@@ -32,14 +34,16 @@ pub mod study;
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
 };
+pub use diff::{DiffOptions, Difference, diff};
 pub use error::{AppError, FailureKind, Lack, Missing};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};
 pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
 pub use input::{Input, InputError, Seeded, expand, parse_seeds};
-pub use inspect::{InspectOptions, Inspection, inspect};
+pub use inspect::{InspectOptions, Inspection, Norms, inspect};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};
 pub use log_fit::{LogOptions, Logged, log_fit, log_samples};
+pub use parts::{Extent, MOST_SHARE, Parts, SMALL};
 pub use pinned::LockMode;
 pub use pull::{Pulled, pull};
 pub use report::{report, report_input};

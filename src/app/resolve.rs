@@ -154,29 +154,33 @@ pub(super) fn all<T>(results: impl IntoIterator<Item = Result<T, AppError>>) -> 
     if lacking.is_empty() { Ok(good) } else { Err(AppError::NotInStore { missing: lacking }) }
 }
 
-/// The wanted files, verified and in the store: downloaded where they are not there and we are online.
+/// The wanted files, verified and in the store: downloaded where they are not there and we are online. What could not be
+/// resolved is passed in as it is, so that offline everything that the store lacks is told at once.
 ///
 /// # Errors
-/// The first file that could not be had; offline, all that the store lacks.
+/// The first thing that could not be had; offline, all that the store lacks.
 pub(super) async fn obtain(
     session: &Session,
-    wanted: Vec<Wanted>,
+    wanted: Vec<Result<Wanted, AppError>>,
     options: &DownloadOptions,
 ) -> Result<Vec<DownloadedArtifact>, AppError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     if let Some(client) = &session.client {
+        let wanted = all(wanted)?;
         return client.download(&session.store, &wanted, options).await.map_err(AppError::wandb("download"));
     }
     let store = session.store.clone();
-    let look = move |wanted: &Wanted| {
+    let look = move |wanted: Result<Wanted, AppError>| {
+        let wanted = wanted?;
         let name = wanted.artifact.name().to_string();
-        let (here, absent) = present(&store, wanted).map_err(AppError::wandb(format!("read {name} from the store")))?;
+        let (here, absent) =
+            present(&store, &wanted).map_err(AppError::wandb(format!("read {name} from the store")))?;
         match absent.is_empty() {
             true => Ok(here),
             false => Err(lacking(&wanted.artifact.name(), Lack::Files(absent))),
         }
     };
-    run_blocking("the store", move || all(wanted.iter().map(look))).await
+    run_blocking("the store", move || all(wanted.into_iter().map(look))).await
 }

@@ -115,10 +115,12 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 
 fn app_hint(error: &AppError) -> Option<&'static str> {
     match error {
+        AppError::NotALink { .. } => Some("`wandb-pca artifact rm` deletes versions"),
         AppError::Offline { .. } | AppError::NotInStore { .. } => {
             Some("run it once online, or without WANDB_MODE=offline")
         }
         AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
+        AppError::NoParts { .. } => Some("leave out --partial to fetch it whole"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
         AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),
         _ => None,
@@ -152,7 +154,11 @@ fn lock_hint(error: &LockError) -> Option<&'static str> {
 }
 
 fn wandb_hint(error: &WandbError) -> Option<&'static str> {
-    if error.is_denied() {
+    if matches!(error, WandbError::Deleted { .. }) {
+        Some("`wandb-pca artifact ls entity/project/collection` lists the versions that remain")
+    } else if matches!(error, WandbError::NotCommitted { .. }) {
+        Some("its upload did not finish: wait for the run that makes it, or log it again")
+    } else if error.is_denied() {
         Some("check the key with `wandb-pca whoami`, or store one with `wandb-pca login`; --project logs elsewhere")
     } else if error.is_not_found() {
         Some("`wandb-pca artifact ls entity/project` lists what exists there")
@@ -182,6 +188,33 @@ fn analysis_hint(error: &AnalysisError) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_is_told_apart() {
+        let (artifact, what) = ("e/p/a:v1".to_owned(), "artifact e/p/a:v1".to_owned());
+        let errors = [
+            (WandbError::NotFound { what: what.clone() }, Exit::NotFound, "not found", "lists what exists"),
+            (WandbError::Deleted { artifact: artifact.clone() }, Exit::NotFound, "was deleted", "that remain"),
+            (
+                WandbError::NotCommitted { artifact, state: "pending".to_owned() },
+                Exit::NotFound,
+                "is pending, not committed",
+                "did not finish",
+            ),
+            (
+                WandbError::Forbidden { what, host: "h".to_owned(), message: "no".to_owned() },
+                Exit::Auth,
+                "refuses artifact e/p/a:v1",
+                "check the key",
+            ),
+        ];
+        for (source, exit, says, hint) in errors {
+            let error = anyhow::Error::new(AppError::Wandb { action: "read e/p/a:v1".to_owned(), source });
+            let text = message(&error);
+            assert_eq!(code(&error), exit, "{text}");
+            assert!(text.contains(says) && text.contains(hint) && text.contains("e/p/a:v1"), "{text}");
+        }
+    }
 
     #[test]
     fn errors_are_told_with_cause_and_hint() {

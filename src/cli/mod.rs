@@ -4,6 +4,7 @@ pub(crate) mod args;
 pub(crate) mod bars;
 pub(crate) mod commands;
 mod context;
+mod duration;
 pub(crate) mod env;
 pub(crate) mod exit;
 pub(crate) mod log;

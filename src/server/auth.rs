@@ -18,6 +18,7 @@ use crate::redact::ApiKey;
 
 use super::clock::{Millis, now};
 use super::fault::Fault;
+use super::token;
 
 /// Bytes of SHA-256's input block, which HMAC pads its key to (RFC 2104).
 const BLOCK: usize = 64;
@@ -48,10 +49,13 @@ impl Gate {
         &self.key
     }
 
-    /// Whether this `Authorization` header carries the key: `Basic base64("<anything>:<key>")`, as the SDK sends it with
-    /// the user `api`. No other scheme is issued here, so none is accepted.
+    /// Whether this `Authorization` header carries the key, `Basic base64("<anything>:<key>")`, as the SDK sends it with
+    /// the user `api`, or an access token of this server, `Bearer <token>`.
     pub(super) fn admits(&self, authorization: Option<&str>) -> bool {
         let Some((scheme, credentials)) = authorization.and_then(|header| header.split_once(' ')) else { return false };
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return token::is_valid(self, credentials.trim());
+        }
         if !scheme.eq_ignore_ascii_case("basic") {
             return false;
         }
@@ -77,7 +81,7 @@ impl Gate {
         }
     }
 
-    fn signature(&self, method: &str, path: &str, expires: Millis) -> [u8; 32] {
+    pub(super) fn signature(&self, method: &str, path: &str, expires: Millis) -> [u8; 32] {
         hmac_sha256(&self.secret, format!("{method}\n{path}\n{expires}").as_bytes())
     }
 }
@@ -114,7 +118,7 @@ fn keep(path: &Path, make: impl FnOnce() -> io::Result<String>) -> io::Result<St
 }
 
 /// Equality whose time depends on the lengths only.
-fn same(left: &[u8], right: &[u8]) -> bool {
+pub(super) fn same(left: &[u8], right: &[u8]) -> bool {
     // Hashing first makes the lengths equal and hides where the first difference is.
     let (left, right) = (Sha256::digest(left), Sha256::digest(right));
     left.iter().zip(right.iter()).fold(0, |difference, (l, r)| difference | (l ^ r)) == 0

@@ -26,8 +26,11 @@ pub(super) enum Fault {
     /// The signature of a URL is wrong or its time is over.
     #[error("this URL is not signed by this server or has expired")]
     BadSignature,
-    /// No API key, or another one.
-    #[error("invalid API key: send `Authorization: Basic base64(\"api:\" + key)`")]
+    /// An identity token that is not taken.
+    #[error("the identity token is refused: {0}")]
+    BadIdentity(&'static str),
+    /// No API key or access token, or another one.
+    #[error("invalid API key or access token: send `Authorization: Basic base64(\"api:\" + key)`")]
     Unauthorized,
     /// A field that the schema promises and no resolver answers.
     #[error("no resolver for field `{field}` of type {type_name}")]
@@ -82,7 +85,7 @@ impl Fault {
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Invalid(_) | Self::BodyBroken => 400,
-            Self::Unauthorized => 401,
+            Self::Unauthorized | Self::BadIdentity(_) => 401,
             Self::BadSignature => 403,
             Self::NotFound { .. } => 404,
             Self::Conflict(_) => 409,

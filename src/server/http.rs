@@ -15,6 +15,7 @@ use serde_json::json;
 use super::fault::Fault;
 use super::graphql::{self, Executor};
 use super::resolve::Services;
+use super::token::Exchange;
 use super::{file_stream, transfer};
 
 /// The largest GraphQL or file-stream body. Clients keep the latter near 10 MiB.
@@ -25,6 +26,7 @@ const MAX_BODY: usize = 64 << 20;
 pub(super) struct App {
     pub(super) services: Services,
     pub(super) executor: Executor,
+    pub(super) exchange: Exchange,
     pub(super) address: SocketAddr,
 }
 
@@ -59,6 +61,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(with_key)
         .merge(signed)
+        .route("/oidc/token", post(exchange_token))
         .route("/healthz", get(|| async { "ok" }))
         // Telemetry of the SDK comes without a key and is of no use here.
         .route("/sdk/otel/{*rest}", post(|| async { StatusCode::OK }))
@@ -103,6 +106,14 @@ async fn execute(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -
     .unwrap_or_else(|fault| graphql::refuse(&fault));
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response()
+}
+
+/// `POST /oidc/token`.
+async fn exchange_token(State(app): State<Arc<App>>, form: Bytes) -> Result<Response, Refusal> {
+    let answer = blocking(move || app.exchange.answer(&app.services.gate, &form)).await?;
+    let (access_token, expires_in) = answer;
+    let answer = json!({ "access_token": access_token, "expires_in": expires_in, "token_type": "Bearer" });
+    Ok(json_response(StatusCode::OK, &answer))
 }
 
 /// `POST /files/{entity}/{project}/{run}/file_stream`.

@@ -2,7 +2,8 @@
 //! artifacts, lineage, files. One user, one process, one folder: SQLite for what is known, plain files for content.
 //!
 //! It shares no code with the client (`crate::wandb`), so that each is a witness for the other. It listens on the loopback
-//! interface unless told otherwise, wants its API key everywhere but at `/healthz` and on signed URLs, and speaks plain
+//! interface unless told otherwise, wants its API key (or an access token, see [`ServerOptions::with_identity_token_file`]) everywhere
+//! but at `/healthz`, `/oidc/token` and on signed URLs, and speaks plain
 //! HTTP: put a TLS proxy in front of it before opening it to a network.
 //!
 //! ```no_run
@@ -33,6 +34,7 @@ mod resolve;
 mod row_json;
 mod rows;
 mod sweep_plan;
+mod token;
 mod transfer;
 
 use std::fs::{self, File, OpenOptions};
@@ -54,6 +56,7 @@ use db::Db;
 use graphql::Executor;
 use http::App;
 use resolve::Services;
+use token::Exchange;
 
 /// How long requests under way may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(10);
@@ -72,6 +75,10 @@ pub struct ServerOptions {
     pub api_key: Option<ApiKey>,
     /// How long signed URLs hold.
     pub url_lifetime: Duration,
+    /// File with the identity token (a JWT) that is exchanged for access tokens; without one none is.
+    pub identity_token_file: Option<PathBuf>,
+    /// How long access tokens hold.
+    pub access_token_lifetime: Duration,
 }
 
 impl ServerOptions {
@@ -83,6 +90,8 @@ impl ServerOptions {
             entity: "local".to_owned(),
             api_key: None,
             url_lifetime: Duration::from_secs(24 * 60 * 60),
+            identity_token_file: None,
+            access_token_lifetime: Duration::from_secs(60 * 60),
         }
     }
 
@@ -104,6 +113,13 @@ impl ServerOptions {
     #[must_use]
     pub fn with_api_key(mut self, key: ApiKey) -> Self {
         self.api_key = Some(key);
+        self
+    }
+
+    /// Exchanges the identity token (a JWT) in this file, read at each exchange, for access tokens that hold for so long.
+    #[must_use]
+    pub fn with_identity_token_file(mut self, path: Option<PathBuf>, lifetime: Duration) -> Self {
+        (self.identity_token_file, self.access_token_lifetime) = (path, lifetime);
         self
     }
 
@@ -268,7 +284,8 @@ fn open(options: &ServerOptions) -> Result<(App, File), ServerError> {
         entity: options.entity.clone(),
     };
     let executor = Executor::new().map_err(|reason| ServerError::Schema { reason })?;
-    Ok((App { services, executor, address: options.address }, lock))
+    let exchange = Exchange { trusted: options.identity_token_file.clone(), lifetime: options.access_token_lifetime };
+    Ok((App { services, executor, exchange, address: options.address }, lock))
 }
 
 /// Keeps other servers off the folder while this one runs.

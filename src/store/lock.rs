@@ -13,12 +13,16 @@ use super::object::{Store, create_folder_of, file_name};
 impl Store {
     /// The lock of an object, once nobody else has it.
     pub(super) fn lock(&self, digest: &Digest) -> Result<File, StoreError> {
-        let path = self.lock_path(digest);
+        self.lock_at(&self.lock_path(digest))
+    }
+
+    /// The lock in this file, once nobody else has it.
+    pub(super) fn lock_at(&self, path: &Path) -> Result<File, StoreError> {
         loop {
-            let lock = open_lock(&path)?;
-            lock.lock().map_err(StoreError::lock(&path))?;
+            let lock = open_lock(path)?;
+            lock.lock().map_err(StoreError::lock(path))?;
             // Whoever prunes removes locks: then this one is nobody's, and others wait for another file of its name.
-            if is_still_at(&lock, &path) {
+            if is_still_at(&lock, path) {
                 return Ok(lock);
             }
         }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::digest::Digest;
 use crate::store::StoreError;
 
+use super::artifact::reference::ReferenceError;
+
 /// Why the W&B client could not do it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,7 +34,13 @@ pub enum WandbError {
         /// What was looked for, with its full name.
         what: String,
     },
-    /// The version exists but was never committed, or was deleted.
+    /// The version was there and was deleted.
+    #[error("artifact {artifact} was deleted")]
+    Deleted {
+        /// Its name.
+        artifact: String,
+    },
+    /// The version exists but is not committed yet.
     #[error("artifact {artifact} is {state}, not committed")]
     NotCommitted {
         /// Its name.
@@ -163,7 +171,7 @@ pub enum WandbError {
         source: StoreError,
     },
     /// A reference whose target is gone, changed, or of a kind that cannot be fetched.
-    #[error("the reference `{path}` of {artifact} to {uri} cannot be fetched: {reason}")]
+    #[error("the reference `{path}` of {artifact} to {uri} cannot be followed")]
     Reference {
         /// The artifact.
         artifact: String,
@@ -172,7 +180,8 @@ pub enum WandbError {
         /// Where it points.
         uri: String,
         /// Why not.
-        reason: String,
+        #[source]
+        source: ReferenceError,
     },
     /// Too little room for what is to come.
     #[error("{} needs {needed} more bytes, {free} are free", folder.display())]
@@ -207,7 +216,7 @@ pub enum WandbError {
     /// Something to upload that cannot be.
     #[error("cannot upload {}: {reason}", path.display())]
     Unfit {
-        /// The file or folder.
+        /// The file or folder, or the path of the entry.
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
@@ -258,7 +267,11 @@ impl WandbError {
 
     /// Nothing there: exit code 3.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. } | Self::NotCommitted { .. })
+        match self {
+            Self::NotFound { .. } | Self::NotCommitted { .. } | Self::Deleted { .. } => true,
+            Self::Reference { source, .. } => source.is_missing(),
+            _ => false,
+        }
     }
 
     /// No permission: exit code 4.
@@ -272,6 +285,7 @@ impl WandbError {
             Self::ManifestDigest { .. } | Self::EntryPath { .. } | Self::Unverifiable { .. } => true,
             Self::Corrupt { .. } | Self::Changed { .. } | Self::Stored { .. } => true,
             Self::Store { source, .. } => matches!(source, StoreError::Corrupt { .. }),
+            Self::Reference { source, .. } => source.is_integrity(),
             _ => false,
         }
     }

@@ -88,6 +88,30 @@ pub(super) struct Want<'a> {
     pub(super) if_range: Option<&'a str>,
     /// Send the key: for routes of the API itself.
     pub(super) with_key: bool,
+    /// Whose address it is.
+    pub(super) trust: Trust,
+    /// In which form.
+    pub(super) encoding: Encoding,
+}
+
+/// Who gave an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Trust {
+    /// The W&B server: it may have the extra headers.
+    #[default]
+    Server,
+    /// Whoever made an artifact: it gets extra headers only where it is the W&B server's own.
+    Stranger,
+}
+
+/// In which form an object is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Encoding {
+    /// As it is.
+    #[default]
+    Identity,
+    /// Compressed, where the server has it so.
+    Gzip,
 }
 
 impl Transport {
@@ -211,8 +235,16 @@ impl Transport {
         let origin = url.expose().clone();
         let mut url = origin.clone();
         for hop in 0..=REDIRECT_LIMIT {
-            let mut headers = self.headers(&url, want.with_key && hop == 0, same_origin(&origin, &url)).await?;
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let with_extra = match want.trust {
+                Trust::Server => same_origin(&origin, &url),
+                Trust::Stranger => same_origin(&self.base, &url),
+            };
+            let mut headers = self.headers(&url, want.with_key && hop == 0, with_extra).await?;
+            let encoding = match want.encoding {
+                Encoding::Identity => "identity",
+                Encoding::Gzip => "gzip",
+            };
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
             if want.from > 0 || want.until.is_some() {
                 let until = want.until.map(|until| until.saturating_sub(1).to_string()).unwrap_or_default();
                 insert(&mut headers, header::RANGE, &format!("bytes={}-{until}", want.from))?;
@@ -290,11 +322,21 @@ impl Transport {
         errand: Errand<'_>,
         (trouble, attempt): (Trouble, u32),
     ) -> Result<(), WandbError> {
+        self.pause_at(budget, errand, (&self.host(), trouble, attempt)).await
+    }
+
+    /// [`Transport::pause`] for a request to this host.
+    pub(super) async fn pause_at(
+        &self,
+        budget: &Budget,
+        errand: Errand<'_>,
+        (host, trouble, attempt): (&str, Trouble, u32),
+    ) -> Result<(), WandbError> {
         let wait = match trouble.verdict(errand.traffic) {
             Verdict::Retry => budget.spend(errand.traffic, attempt, trouble.retry_after()),
             Verdict::Accept | Verdict::Fail => None,
         };
-        let Some(wait) = wait else { return Err(trouble.into_error(errand.what, &self.host())) };
+        let Some(wait) = wait else { return Err(trouble.into_error(errand.what, host)) };
         let why = trouble.describe();
         self.progress.note(&format!("{}: {why}; trying again in {:.1} s", errand.what, wait.as_secs_f64()));
         tokio::time::sleep(wait).await;

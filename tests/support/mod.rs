@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,6 +70,8 @@ pub struct Seen {
 struct State {
     /// Files by artifact.
     artifacts: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Reference entries by artifact: path, and the entry as the manifest has it.
+    references: BTreeMap<String, Vec<(String, Value)>>,
     /// Manifest text that differs from the true one.
     manifests: BTreeMap<String, String>,
     object_faults: VecDeque<Fault>,
@@ -105,6 +108,22 @@ impl Misbehaving {
     pub fn add(&self, artifact: &str, files: &[(&str, &[u8])]) {
         let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
         self.state.lock().unwrap().artifacts.insert(artifact.to_owned(), files);
+    }
+
+    /// Gives an artifact an entry that is a reference.
+    #[allow(dead_code, reason = "not every test refers")]
+    pub fn refer(&self, artifact: &str, path: &str, uri: &str, (digest, size): (&str, usize)) {
+        let entry = json!({ "digest": digest, "ref": uri, "size": size, "extra": { "etag": digest } });
+        let mut state = self.state.lock().unwrap();
+        state.artifacts.entry(artifact.to_owned()).or_default();
+        state.references.entry(artifact.to_owned()).or_default().push((path.to_owned(), entry));
+    }
+
+    /// The reference to an entry of an artifact.
+    #[allow(dead_code, reason = "not every test refers")]
+    pub fn uri_of(artifact: &str, path: &str) -> String {
+        let hex: String = artifact.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("wandb-artifact://{hex}/{path}")
     }
 
     /// Serves this text as the manifest, under the digest of the true one.
@@ -188,13 +207,18 @@ impl Misbehaving {
         respond(socket, seen, Reply { body: body.unwrap_or_default(), fault, etag, pace }).await;
     }
 
-    fn true_manifest(&self, artifact: &str) -> String {
+    fn entries(&self, artifact: &str) -> BTreeMap<String, Value> {
         let state = self.state.lock().unwrap();
         let entry = |(path, bytes): (&String, &Vec<u8>)| {
             let digest = Digest::of(Algorithm::Md5, bytes).to_base64();
             (path.clone(), json!({ "digest": digest, "size": bytes.len() }))
         };
-        let contents: serde_json::Map<_, _> = state.artifacts.get(artifact).into_iter().flatten().map(entry).collect();
+        let files = state.artifacts.get(artifact).into_iter().flatten().map(entry);
+        files.chain(state.references.get(artifact).into_iter().flatten().cloned()).collect()
+    }
+
+    fn true_manifest(&self, artifact: &str) -> String {
+        let contents = self.entries(artifact);
         let policy = "wandb-storage-policy-v1";
         json!({
             "version": 1, "storagePolicy": policy, "storagePolicyConfig": { "storageLayout": "V2" },
@@ -209,10 +233,9 @@ impl Misbehaving {
     }
 
     fn digest(&self, artifact: &str) -> String {
-        let state = self.state.lock().unwrap();
         let mut text = "wandb-artifact-manifest-v1\n".to_owned();
-        for (path, bytes) in state.artifacts.get(artifact).into_iter().flatten() {
-            text += &format!("{path}:{}\n", Digest::of(Algorithm::Md5, bytes).to_base64());
+        for (path, entry) in self.entries(artifact) {
+            text += &format!("{path}:{}\n", entry["digest"].as_str().unwrap());
         }
         Digest::of(Algorithm::Md5, text.as_bytes()).to_hex()
     }
@@ -225,6 +248,13 @@ impl Misbehaving {
                 let known = self.state.lock().unwrap().artifacts.contains_key(name);
                 let membership = if known { self.membership(name) } else { Value::Null };
                 json!({ "data": { "project": { "artifactCollectionMembership": membership } } })
+            }
+            "ArtifactByID" => {
+                let id = base64::engine::general_purpose::STANDARD.decode(variables["id"].as_str().unwrap()).unwrap();
+                let name = String::from_utf8(id).unwrap();
+                let known = self.state.lock().unwrap().artifacts.contains_key(&name);
+                let artifact = if known { self.membership(&name)["artifact"].clone() } else { Value::Null };
+                json!({ "data": { "artifact": artifact } })
             }
             "ArtifactMemberships" if self.state.lock().unwrap().no_batches => {
                 json!({ "data": null, "errors": [{ "message": "query is too complex" }] })

@@ -12,7 +12,8 @@ use crate::app::roots;
 use crate::app::session::Session;
 use crate::store::{Store, can_share_blocks};
 use crate::wandb::{
-    Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, Filter, LinkMode, Origin, Placed, Wanted, export,
+    Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, Filter, LinkMode, Origin, Placed, Proof, Wanted,
+    export,
 };
 
 /// Where the files of an artifact go.
@@ -28,11 +29,10 @@ pub enum Destination {
 
 impl Destination {
     fn folder(&self, artifact: &Artifact) -> Option<PathBuf> {
-        let own = || format!("{}:{}", artifact.collection, artifact.version);
         match self {
             Self::Store => None,
             Self::Folder(folder) => Some(folder.clone()),
-            Self::Default => Some(PathBuf::from("artifacts").join(own())),
+            Self::Default => Some(default_folder(artifact)),
         }
     }
 }
@@ -49,12 +49,15 @@ pub struct GetOptions {
     pub lock: Option<(PathBuf, LockMode)>,
     /// Which files.
     pub filter: Filter,
+    /// How to download.
+    pub download: DownloadOptions,
 }
 
 impl GetOptions {
     /// Everything else by default.
     pub fn new(to: Destination) -> Self {
-        Self { to, link: LinkMode::default(), lock: None, filter: Filter::all() }
+        let (link, filter, download) = (LinkMode::default(), Filter::all(), DownloadOptions::default());
+        Self { to, link, lock: None, filter, download }
     }
 }
 
@@ -68,6 +71,8 @@ pub struct Got {
     pub folder: Option<PathBuf>,
     /// Its files.
     pub files: Vec<GotFile>,
+    /// References to nothing that were left out, with the reason.
+    pub missing: Vec<(String, String)>,
 }
 
 /// A file of an artifact that was got.
@@ -84,6 +89,8 @@ pub struct GotFile {
     pub downloaded: bool,
     /// How it got to its place; `None` when it stays in the store.
     pub placed: Option<Placed>,
+    /// What its bytes were checked against.
+    pub proof: Proof,
 }
 
 /// Downloads and verifies artifacts, all files in one plan, and places them.
@@ -96,13 +103,14 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         None => Pins::default(),
     };
     let resolved = resolve_pinned(session, names, &pins).await?;
-    let references: Vec<String> = resolved.iter().map(|resolved| resolved.asked.to_string()).collect();
+    // Once all files are had, every name was resolved.
+    let references: Vec<String> = resolved.iter().flatten().map(|resolved| resolved.asked.to_string()).collect();
     let wanted = |resolved: Resolved| {
         let (artifact, manifest) = (resolved.artifact, resolved.manifest);
         Wanted { artifact, manifest, filter: options.filter.clone() }
     };
-    let wanted: Vec<Wanted> = resolved.into_iter().map(wanted).collect();
-    let how = DownloadOptions::default().with_copies(copies(session, &wanted, options));
+    let wanted: Vec<_> = resolved.into_iter().map(|resolved| resolved.map(wanted)).collect();
+    let how = options.download.clone().with_copies(copies(session, wanted.iter().flatten(), options));
     let downloads = obtain(session, wanted, &how).await?;
     if let Some((path, _)) = &options.lock {
         know_sha256(session, &downloads).await?;
@@ -124,8 +132,8 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
 }
 
 /// The folders that will hold a second copy of the bytes.
-fn copies(session: &Session, wanted: &[Wanted], options: &GetOptions) -> Vec<PathBuf> {
-    let folders: Vec<_> = wanted.iter().filter_map(|wanted| options.to.folder(&wanted.artifact)).collect();
+fn copies<'a>(session: &Session, wanted: impl Iterator<Item = &'a Wanted>, options: &GetOptions) -> Vec<PathBuf> {
+    let folders: Vec<_> = wanted.filter_map(|wanted| options.to.folder(&wanted.artifact)).collect();
     let copied = match options.link {
         LinkMode::Copy => true,
         LinkMode::Auto => folders.first().is_some_and(|folder| !can_share_blocks(session.store.root(), folder)),
@@ -134,11 +142,16 @@ fn copies(session: &Session, wanted: &[Wanted], options: &GetOptions) -> Vec<Pat
     if copied { folders } else { Vec::new() }
 }
 
+/// Where the files of a version go when nobody says: `./artifacts/<collection>:<version>`.
+pub(super) fn default_folder(artifact: &Artifact) -> PathBuf {
+    PathBuf::from("artifacts").join(format!("{}:{}", artifact.collection, artifact.version))
+}
+
 fn locked(store: &Store, reference: String, got: &DownloadedArtifact) -> Result<LockedArtifact, AppError> {
     let mut files = Vec::with_capacity(got.files.len());
     for file in &got.files {
-        let (path, digest) = (file.path.clone(), file.object.digest.to_string());
-        files.push(LockedFile { path, digest, size: file.object.size, sha256: store.sha256(&file.object)? });
+        let (path, digest) = (file.path.clone(), file.name_in_store());
+        files.push(LockedFile { path, digest, size: file.object.size, sha256: Some(store.sha256(&file.object)?) });
     }
     let (resolved, digest) = (got.artifact.name().to_string(), got.artifact.digest.clone());
     Ok(LockedArtifact { reference, resolved, digest, files })
@@ -157,7 +170,8 @@ fn place(download: DownloadedArtifact, folder: Option<PathBuf>, link: LinkMode) 
     let files = download.files.into_iter().map(|file| {
         let place = folder.as_ref().map_or_else(|| file.object.path.clone(), |folder| folder.join(&file.path));
         let downloaded = file.origin == Origin::Network;
-        GotFile { path: file.path, place, size: file.object.size, downloaded, placed: placed.next() }
+        let (size, proof) = (file.object.size, file.proof);
+        GotFile { path: file.path, place, size, downloaded, placed: placed.next(), proof }
     });
-    Ok(Got { files: files.collect(), artifact: download.artifact, folder })
+    Ok(Got { files: files.collect(), missing: download.missing, artifact: download.artifact, folder })
 }

@@ -13,15 +13,12 @@ use super::StudyError;
 pub async fn init(session: &Session, entity: Option<&str>, project: &str) -> Result<String, AppError> {
     let client = session.online(format!("project {project}"))?;
     let entity = session.entity_or_own(entity).await?.unwrap_or_default();
-    let listing = || AppError::wandb(format!("list {entity}/{project}"));
-    let mut names = Vec::new();
-    for kind in client.artifact_types(&entity, project).await.map_err(listing())? {
-        let collections = client.collections(&entity, project, &kind.name).await.map_err(listing())?;
-        // Tables of runs and sampled models are results, not inputs.
-        if !["run_table", "wandb-history", "pca", "job", "code"].contains(&kind.name.as_str()) {
-            names.extend(collections.into_iter().map(|collection| collection.name));
-        }
-    }
+    let listing = AppError::wandb(format!("list {entity}/{project}"));
+    let collections = client.collections(&entity, project).await.map_err(listing)?;
+    // Tables of runs and sampled models are results, not inputs.
+    let results = ["run_table", "wandb-history", "pca", "job", "code"];
+    let inputs = collections.into_iter().filter(|found| !results.contains(&found.artifact_type.as_str()));
+    let names: Vec<String> = inputs.map(|collection| collection.name).collect();
     let nothing = || StudyError::NothingFound { project: format!("{entity}/{project}"), collections: names.len() };
     let found = discover(names.iter().map(String::as_str));
     Ok(found.render(project, &entity, project).ok_or_else(nothing)?)

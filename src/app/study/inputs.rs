@@ -14,6 +14,7 @@ use crate::app::pull::{Pulled, choose, local, pull};
 use crate::app::resolve::{Resolved, all, qualify, versions, with_manifests};
 use crate::app::session::Session;
 use crate::digest::Digest;
+use crate::report::input::Verified;
 use crate::store::write_durable;
 use crate::study::{self, Found, Inventory, Plan, plan};
 
@@ -160,7 +161,7 @@ impl Pinned {
                 path: self.file.display().to_string(),
                 digest: self.found.digest.clone(),
                 size: self.found.bytes,
-                sha256,
+                sha256: Some(sha256),
             }],
         };
         let record = InputRecord {
@@ -172,9 +173,16 @@ impl Pinned {
             size: self.found.bytes,
             digest: Some(self.found.digest.clone()),
             sha256: Some(sha256),
-            verified: true,
+            verified: Verified::Whole,
         };
-        Ok(Some(Pulled { record, path: object.path, artifact: None, downloaded: false, locked: Some(locked) }))
+        Ok(Some(Pulled {
+            record,
+            path: object.path,
+            artifact: None,
+            downloaded: false,
+            parts: None,
+            locked: Some(locked),
+        }))
     }
 }
 

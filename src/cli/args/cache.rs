@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::duration;
+
 /// `cache …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cache {
@@ -49,7 +51,7 @@ pub(crate) struct CachePrune {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_size: Option<u64>,
     /// Remove what was not used for this long, such as 30d, 12h or 2w
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    #[arg(long, value_name = "AGE", value_parser = duration::parse)]
     pub(crate) older_than: Option<Duration>,
     /// Remove downloads that were not finished
     #[arg(long)]
@@ -87,23 +89,16 @@ fn size(text: &str) -> Result<u64, String> {
     scaled(text, &units, "50GB or 500MiB")
 }
 
-fn age(text: &str) -> Result<Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86400), ("w", 7 * 86400)];
-    scaled(text, &units, "30d or 12h").map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_ages_have_units() {
+    fn sizes_have_units() {
         assert_eq!(size("50GB"), Ok(50_000_000_000));
         assert_eq!([size("1.5 KiB"), size("7"), size("0")], [Ok(1536), Ok(7), Ok(0)]);
-        assert_eq!([age("30d"), age("0s")], [Ok(Duration::from_secs(30 * 86400)), Ok(Duration::ZERO)]);
         for bad in ["", "GB", "5 parsecs", "-1GB", "1e9", "99999999999999TB", "1.2.3GB"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-        assert!(age("30").is_err() && age("5M5").is_err());
     }
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wandb_pca::app::LockMode;
 
-pub(crate) use artifact::{Artifact, Digest, Get, Info, Link, Ls, Put};
+pub(crate) use artifact::{
+    Alias, Artifact, Digest, Edit, Get, Info, Lineage, Link, LinkTo, Ls, Put, Rm, Tag, Unlink, Verify,
+};
 pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
 
 /// Task-vector PCA over Weights & Biases artifacts.
@@ -104,7 +106,7 @@ pub(crate) enum Command {
     /// W&B sweeps over the cells of a study
     #[command(subcommand)]
     Sweep(study::Sweep),
-    /// Get, put and list artifacts
+    /// Get, put, list, verify, trace, edit and remove artifacts
     #[command(subcommand)]
     Artifact(Artifact),
     /// Look after the store of downloaded files
@@ -144,6 +146,12 @@ pub(crate) struct Fit {
     /// Fit only the layers whose name matches this glob; repeatable
     #[arg(long, value_name = "GLOB")]
     pub(crate) layers: Vec<String>,
+    /// Fetch only the bytes of those layers, whatever their share [default: up to 60 % of a file above 1 MiB]
+    #[arg(long, requires = "layers", conflicts_with = "whole")]
+    pub(crate) partial: bool,
+    /// Fetch and verify whole files, however few layers are fitted
+    #[arg(long)]
+    pub(crate) whole: bool,
     /// Folder for the fit [default: fit-<name>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -261,9 +269,21 @@ pub(crate) struct Inspect {
     /// Nested dictionary that holds the weights, where there are several
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// List only the tensors whose name matches this glob; repeatable. Their bytes are fetched, for the norms
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) layers: Vec<String>,
+    /// Compute the norms, fetching the bytes of an artifact that is not in the store
+    #[arg(long, conflicts_with = "no_norms")]
+    pub(crate) norms: bool,
+    /// Compare with this checkpoint, tensor by tensor: what changed from INPUT to OTHER
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["layers", "norms"])]
+    pub(crate) diff: Option<String>,
     /// Leave out the norms, which read every byte
     #[arg(long)]
     pub(crate) no_norms: bool,
+    /// Fetch and verify the whole file, instead of what is looked at
+    #[arg(long)]
+    pub(crate) whole: bool,
 }
 
 /// `serve`
@@ -275,6 +295,12 @@ pub(crate) struct Serve {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub(crate) address: SocketAddr,
+    /// Exchange the identity token (a JWT) in this file for access tokens, as WANDB_IDENTITY_TOKEN_FILE of a client asks
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity_token_file: Option<PathBuf>,
+    /// How long access tokens hold, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "3600")]
+    pub(crate) access_token_lifetime: Duration,
     /// Listen on an address that other machines reach
     #[arg(long)]
     pub(crate) allow_remote: bool,

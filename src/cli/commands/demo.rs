@@ -81,7 +81,10 @@ pub(super) async fn serve(args: &args::Serve, json: bool) -> anyhow::Result<Opti
         return Err(UsageError(format!("{} is reached from other machines: {why}", args.address)).into());
     }
     let data = args.data.clone().map_or_else(|| sources::data_dir().map(|dir| dir.join("server")), Ok)?;
-    let server = Server::start(ServerOptions::new(&data).with_address(args.address)).await.map_err(AppError::from)?;
+    let options = ServerOptions::new(&data)
+        .with_address(args.address)
+        .with_identity_token_file(args.identity_token_file.clone(), args.access_token_lifetime);
+    let server = Server::start(options).await.map_err(AppError::from)?;
     if json {
         let value = json!({
             "base_url": server.base_url(),

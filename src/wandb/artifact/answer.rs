@@ -46,7 +46,7 @@ pub(super) fn judge_answer(
 }
 
 /// First byte and total length of `bytes 5-9/10`.
-fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
+pub(super) fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);

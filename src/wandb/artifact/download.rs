@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join};
 use futures_util::stream::FuturesUnordered;
 
 use crate::digest::Digest;
@@ -25,6 +25,7 @@ use super::filter::Filter;
 use super::manifest::{Entry, Manifest};
 use super::part_size::PartSize;
 use super::receive::{Receiver, Shared};
+use super::reference::{Fetched, Missing, Proof, References};
 use super::room;
 use super::urls::UrlBook;
 
@@ -94,7 +95,7 @@ pub struct DownloadedArtifact {
     pub missing: Vec<(String, String)>,
 }
 
-/// One verified file.
+/// One file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DownloadedFile {
@@ -104,6 +105,15 @@ pub struct DownloadedFile {
     pub object: Object,
     /// Where they came from.
     pub origin: Origin,
+    /// What they were checked against.
+    pub proof: Proof,
+}
+
+impl DownloadedFile {
+    /// What its object is called in the store: its digest, or what stands for the address and version of a reference.
+    pub fn name_in_store(&self) -> String {
+        self.proof.key().map_or_else(|| self.object.digest.to_string(), |key| key.to_string())
+    }
 }
 
 /// One object to have, once, however many entries want it.
@@ -142,10 +152,13 @@ impl Client {
         store: &Store,
         (wanted, options): (&[Wanted], &DownloadOptions),
     ) -> Result<Vec<DownloadedArtifact>, WandbError> {
-        let plan = plan(wanted, options)?;
-        let (mut have, missing) = self.split(store, plan.jobs).await?;
+        let allowed = options.allow_missing_references;
+        let missing_references = if allowed { Missing::LeaveOut } else { Missing::Refuse };
+        let references = References::resolve(self, wanted, missing_references).await?;
+        let all: Vec<&Wanted> = wanted.iter().chain(&references.targets).collect();
+        let (mut have, missing) = self.split(store, plan(&all)?).await?;
         room::check_room(store, &missing, (wanted, &options.copies))?;
-        let books: Vec<UrlBook<'_>> = wanted
+        let books: Vec<UrlBook<'_>> = all
             .iter()
             .enumerate()
             .map(|(index, wanted)| {
@@ -153,13 +166,26 @@ impl Client {
                 UrlBook::new(self, &wanted.artifact, queue)
             })
             .collect();
+        let files = self.fetch_files(budget, store, (&missing, &books));
+        let (files, referred) = try_join(files, references.fetch(self, budget, store)).await?;
+        have.extend(files);
+        Ok(assemble(wanted, &have, (&references, &referred)))
+    }
+
+    /// Receives all of them, as many at once as there may be connections.
+    async fn fetch_files(
+        &self,
+        budget: &Budget,
+        store: &Store,
+        (missing, books): (&[Job], &[UrlBook<'_>]),
+    ) -> Result<Vec<((Digest, u64), (Object, Origin))>, WandbError> {
         let shared = Shared {
             remaining: AtomicUsize::new(missing.len()),
             part_size: PartSize::new(self.concurrency(), self.largest_part()),
         };
         let bytes = missing.iter().map(|job| job.size).fold(0, u64::saturating_add);
         self.transport().progress.plan(Stage::Download, missing.len(), bytes);
-        let mut jobs = missing.iter();
+        let (mut jobs, mut files) = (missing.iter(), Vec::with_capacity(missing.len()));
         let mut running: FuturesUnordered<BoxFuture<'_, Result<_, WandbError>>> = FuturesUnordered::new();
         loop {
             // One by one: the futures of a hundred thousand files at once would fill the memory.
@@ -172,9 +198,9 @@ impl Client {
             }
             let Some(fetched) = running.next().await else { break };
             shared.remaining.fetch_sub(1, Ordering::Relaxed);
-            have.extend([fetched?]);
+            files.push(fetched?);
         }
-        Ok(assemble(wanted, &have, plan.left_out))
+        Ok(files)
     }
 
     /// What the store has, and the jobs that remain.
@@ -199,28 +225,12 @@ impl Client {
 
 type Have = HashMap<(Digest, u64), (Object, Origin)>;
 
-struct Plan {
-    jobs: Vec<Job>,
-    /// For each artifact, references that are left out.
-    left_out: Vec<Vec<(String, String)>>,
-}
-
-/// Every wanted object once, largest first, so that the longest transfer does not start last.
-fn plan(wanted: &[Wanted], options: &DownloadOptions) -> Result<Plan, WandbError> {
+/// Every wanted object once, largest first, so that the longest transfer does not start last. References are no objects.
+fn plan(wanted: &[&Wanted]) -> Result<Vec<Job>, WandbError> {
     let mut jobs: BTreeMap<(Digest, u64), Job> = BTreeMap::new();
-    let mut left_out = vec![Vec::new(); wanted.len()];
-    for ((index, wanted), left_out) in wanted.iter().enumerate().zip(&mut left_out) {
+    for (index, wanted) in wanted.iter().enumerate() {
         let artifact = wanted.artifact.name().to_string();
-        for (path, entry) in entries(wanted) {
-            if let Some(uri) = &entry.reference {
-                let reason = "references of this kind are not fetched".to_owned();
-                if !options.allow_missing_references {
-                    let (path, uri) = (path.clone(), uri.clone());
-                    return Err(WandbError::Reference { artifact, path, uri, reason });
-                }
-                left_out.push((path.clone(), reason));
-                continue;
-            }
+        for (path, entry) in entries(wanted).filter(|(_, entry)| entry.reference.is_none()) {
             let unverifiable =
                 |reason| WandbError::Unverifiable { artifact: artifact.clone(), path: path.clone(), reason };
             let digest = entry.file_digest().map_err(unverifiable)?;
@@ -236,25 +246,41 @@ fn plan(wanted: &[Wanted], options: &DownloadOptions) -> Result<Plan, WandbError
     }
     let mut jobs: Vec<Job> = jobs.into_values().collect();
     jobs.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| (a.artifact, &a.path).cmp(&(b.artifact, &b.path))));
-    Ok(Plan { jobs, left_out })
+    Ok(jobs)
 }
 
 pub(super) fn entries(wanted: &Wanted) -> impl Iterator<Item = (&String, &Entry)> {
     wanted.manifest.entries.iter().filter(|(path, _)| wanted.filter.wants(path))
 }
 
-fn assemble(wanted: &[Wanted], have: &Have, left_out: Vec<Vec<(String, String)>>) -> Vec<DownloadedArtifact> {
-    let file = |(path, entry): (&String, &Entry)| {
-        let digest = entry.file_digest().ok().filter(|_| entry.reference.is_none())?;
-        let (object, origin) = have.get(&(digest, entry.size))?;
-        Some(DownloadedFile { path: path.clone(), object: object.clone(), origin: *origin })
+fn assemble(
+    wanted: &[Wanted],
+    have: &Have,
+    (references, referred): (&References, &[Result<Fetched, String>]),
+) -> Vec<DownloadedArtifact> {
+    let file = |digest: &Digest, size: u64| have.get(&(*digest, size)).cloned();
+    let whole = |(index, wanted): (usize, &Wanted)| {
+        let (mut files, mut missing) = (Vec::new(), Vec::new());
+        for (path, entry) in entries(wanted) {
+            let got = match &entry.reference {
+                Some(_) => references.outcome((index, path), file, referred),
+                None => entry
+                    .file_digest()
+                    .ok()
+                    .and_then(|digest| file(&digest, entry.size))
+                    .map(|(object, origin)| Ok(Fetched { object, origin, proof: Proof::Digest })),
+            };
+            match got {
+                Some(Ok(Fetched { object, origin, proof })) => {
+                    files.push(DownloadedFile { path: path.clone(), object, origin, proof });
+                }
+                Some(Err(reason)) => missing.push((path.clone(), reason)),
+                None => {}
+            }
+        }
+        DownloadedArtifact { artifact: wanted.artifact.clone(), files, missing }
     };
-    let whole = |(wanted, missing): (&Wanted, Vec<(String, String)>)| DownloadedArtifact {
-        artifact: wanted.artifact.clone(),
-        files: entries(wanted).filter_map(file).collect(),
-        missing,
-    };
-    wanted.iter().zip(left_out).map(whole).collect()
+    wanted.iter().enumerate().map(whole).collect()
 }
 
 /// Runs file work off the async threads.

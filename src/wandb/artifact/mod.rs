@@ -4,9 +4,11 @@
 mod answer;
 pub mod download;
 pub mod draft;
+mod edit;
 pub mod export;
 pub mod filter;
 mod folder;
+mod lineage;
 pub mod link;
 mod listing;
 mod lookup;
@@ -17,8 +19,10 @@ mod parts;
 mod pour;
 pub mod prepare;
 pub mod present;
+pub mod ranges;
 mod receive;
 mod refer;
+pub mod reference;
 mod room;
 pub(super) mod send;
 pub(super) mod source;
@@ -41,7 +45,9 @@ use super::transport::{Errand, Want};
 use manifest::Manifest;
 use name::{QualifiedName, version_index};
 
-pub use listing::{ArtifactType, Collection};
+pub use edit::ArtifactEdit;
+pub use lineage::{Brief, Lineage, LineageRun, Maker, Place};
+pub use listing::{Collection, Newest};
 
 /// Manifests of 100,000 entries have about 25 MB.
 const MANIFEST_LIMIT: usize = 1 << 30;
@@ -110,6 +116,16 @@ impl Artifact {
         Self::from_node(node, None, (aliases, index))
     }
 
+    /// From a listing of the collection `found`, which calls it `version`.
+    fn from_listed(mut node: ArtifactNode, found: CollectionNode, version: String) -> Result<Self, WandbError> {
+        let (entity, project) =
+            found.project.as_ref().map_or(("", ""), |at| (at.entity.name.as_str(), at.name.as_str()));
+        let here = |alias: &AliasNode| listing::is_in(alias, [entity, project, &found.name]);
+        let aliases = std::mem::take(&mut node.aliases).into_iter().filter(here).map(|alias| alias.alias).collect();
+        let index = version_index(&version);
+        Self::from_node(node, Some(found), (aliases, index))
+    }
+
     fn from_node(
         node: ArtifactNode,
         found: Option<CollectionNode>,
@@ -124,6 +140,9 @@ impl Artifact {
         let source = qualified(&node.artifact_sequence, &source_version.unwrap_or_else(|| version.clone()));
         let source = source.ok_or_else(|| malformed("its collection has no project"))?;
         let found = found.as_ref().and_then(|found| qualified(found, &version)).unwrap_or_else(|| source.clone());
+        if node.state == "DELETED" {
+            return Err(WandbError::Deleted { artifact: found.to_string() });
+        }
         if node.state != "COMMITTED" {
             return Err(WandbError::NotCommitted { artifact: found.to_string(), state: node.state.to_lowercase() });
         }

@@ -4,6 +4,7 @@ use crate::store::{Store, StoreError};
 
 use super::super::error::WandbError;
 use super::download::{DownloadedArtifact, DownloadedFile, Origin, Wanted};
+use super::reference::{Fetched, Proof, in_store};
 
 /// The wanted files of one artifact that are in the store, and the paths of those that are not.
 ///
@@ -14,16 +15,22 @@ pub fn present(store: &Store, wanted: &Wanted) -> Result<(DownloadedArtifact, Ve
     let mut here = DownloadedArtifact { artifact: wanted.artifact.clone(), files: Vec::new(), missing: Vec::new() };
     let mut absent = Vec::new();
     for (path, entry) in wanted.manifest.entries.iter().filter(|(path, _)| wanted.filter.wants(path)) {
-        if entry.reference.is_some() {
-            absent.push(path.clone());
+        let failed = |source: StoreError| WandbError::Store { what: format!("{artifact}/{path}"), source };
+        if let Some(uri) = &entry.reference {
+            match in_store(store, uri, entry).map_err(failed)? {
+                Some(Fetched { object, origin, proof }) => {
+                    here.files.push(DownloadedFile { path: path.clone(), object, origin, proof });
+                }
+                None => absent.push(path.clone()),
+            }
             continue;
         }
         let unverifiable = |reason| WandbError::Unverifiable { artifact: artifact.clone(), path: path.clone(), reason };
         let digest = entry.file_digest().map_err(unverifiable)?;
-        let failed = |source: StoreError| WandbError::Store { what: format!("{artifact}/{path}"), source };
         match store.find(&digest, entry.size).map_err(failed)? {
             Some(object) => {
-                here.files.push(DownloadedFile { path: path.clone(), object, origin: Origin::Store });
+                let (origin, proof) = (Origin::Store, Proof::Digest);
+                here.files.push(DownloadedFile { path: path.clone(), object, origin, proof });
             }
             None => absent.push(path.clone()),
         }

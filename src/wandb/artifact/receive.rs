@@ -204,6 +204,6 @@ impl Receiver<'_> {
 }
 
 /// Whether a fresh address may help.
-fn is_expired(trouble: &Trouble) -> bool {
+pub(super) fn is_expired(trouble: &Trouble) -> bool {
     matches!(trouble, Trouble::Status { status: 400 | 401 | 403 | 404 | 410, .. })
 }

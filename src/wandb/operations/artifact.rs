@@ -36,7 +36,13 @@ pub(crate) struct MembershipNode {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AliasNode {
     pub(crate) alias: String,
-    pub(crate) artifact_collection: Option<Named>,
+    pub(crate) artifact_collection: Option<CollectionNode>,
+}
+
+/// An alias where its collection is known already.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AliasText {
+    pub(crate) alias: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,8 +1,8 @@
-//! Operations that list: who is asking, types, collections, versions.
+//! Operations that list: who is asking, collections, versions.
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArtifactNode, Connection, Named, PageInfo, operation};
+use super::{AliasNode, ArtifactNode, CollectionNode, Connection, Named, PageInfo, operation};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Viewer {}
@@ -30,46 +30,13 @@ pub(crate) struct Page {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct ArtifactTypes<'a> {
-    pub(crate) entity: &'a str,
-    pub(crate) project: &'a str,
-    #[serde(flatten)]
-    pub(crate) page: Page,
-}
-operation!(ArtifactTypes<'_>, "ProjectArtifactTypes", "project_artifact_types.graphql", TypesData);
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct TypesData {
-    pub(crate) project: Option<TypesProject>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TypesProject {
-    pub(crate) artifact_types: Connection<TypeNode>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct TypeNode {
-    pub(crate) name: String,
-    pub(crate) description: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
 pub(crate) struct Collections<'a> {
     pub(crate) entity: &'a str,
     pub(crate) project: &'a str,
-    #[serde(rename = "type")]
-    pub(crate) kind: &'a str,
     #[serde(flatten)]
     pub(crate) page: Page,
 }
-operation!(
-    Collections<'_>,
-    "ArtifactTypeArtifactCollections",
-    "artifact_type_artifact_collections.graphql",
-    CollectionsData
-);
+operation!(Collections<'_>, "ProjectArtifactCollections", "project_artifact_collections.graphql", CollectionsData);
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct CollectionsData {
@@ -79,12 +46,6 @@ pub(crate) struct CollectionsData {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CollectionsProject {
-    pub(crate) artifact_type: Option<CollectionsType>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct CollectionsType {
     pub(crate) artifact_collections: Option<Connection<ListedCollection>>,
 }
 
@@ -97,14 +58,41 @@ pub(crate) struct ListedCollection {
     pub(crate) description: Option<String>,
     pub(crate) created_at: String,
     pub(crate) updated_at: Option<String>,
+    pub(crate) default_artifact_type: Named,
+    pub(crate) tags: Connection<Named>,
+    /// The newest version, where there is one.
+    pub(crate) artifacts: Option<NewestPage>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewestPage {
+    pub(crate) total_count: u64,
+    pub(crate) edges: Vec<NewestEdge>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewestEdge {
+    /// `vN`.
+    pub(crate) version: String,
+    pub(crate) node: NewestNode,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewestNode {
+    pub(crate) size: u64,
+    pub(crate) digest: String,
+    pub(crate) created_at: String,
+    pub(crate) updated_at: Option<String>,
+    pub(crate) tags: Vec<Named>,
+    pub(crate) aliases: Vec<AliasNode>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Versions<'a> {
     pub(crate) entity: &'a str,
     pub(crate) project: &'a str,
-    #[serde(rename = "type")]
-    pub(crate) kind: &'a str,
     pub(crate) collection: &'a str,
     pub(crate) filters: &'static str,
     #[serde(flatten)]
@@ -120,17 +108,13 @@ pub(crate) struct VersionsData {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct VersionsProject {
-    pub(crate) artifact_type: Option<VersionsType>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct VersionsType {
     pub(crate) artifact_collection: Option<VersionsCollection>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct VersionsCollection {
+    #[serde(flatten)]
+    pub(crate) collection: CollectionNode,
     pub(crate) artifacts: Option<VersionsPage>,
 }
 

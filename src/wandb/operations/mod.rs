@@ -5,6 +5,8 @@
 //! what is known of the hosted server's.
 
 mod artifact;
+mod edit;
+mod lineage;
 mod listing;
 mod memberships;
 mod run;
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::retry::Traffic;
 
 pub(super) use artifact::*;
+pub(super) use edit::*;
+pub(super) use lineage::*;
 pub(super) use listing::*;
 pub(super) use memberships::*;
 pub(super) use run::*;
@@ -119,9 +123,17 @@ mod tests {
             of::<UseArtifact<'_>>(),
             of::<UpsertBucket>(),
             of::<CreateRunFiles<'_>>(),
-            of::<ArtifactTypes<'_>>(),
             of::<Collections<'_>>(),
             of::<Versions<'_>>(),
+            of::<ArtifactLineage<'_>>(),
+            of::<RunInputs<'_>>(),
+            of::<RunOutputs<'_>>(),
+            of::<CollectionByName<'_>>(),
+            of::<UpdateArtifact<'_>>(),
+            of::<DeleteArtifact<'_>>(),
+            of::<UnlinkArtifact<'_>>(),
+            of::<AddAliases<'_>>(),
+            of::<DeleteAliases<'_>>(),
         ]
     }
 

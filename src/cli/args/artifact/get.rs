@@ -18,6 +18,9 @@ pub(crate) struct Get {
     /// Keep the files in the store only and print where they are
     #[arg(long, conflicts_with_all = ["root", "link"])]
     pub(crate) store_only: bool,
+    /// Leave out references whose target is gone, and say so
+    #[arg(long)]
+    pub(crate) allow_missing_references: bool,
     /// How files get from the store to the folder
     #[arg(long, value_enum, default_value_t = Link::Auto, value_name = "HOW")]
     pub(crate) link: Link,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 use wandb_pca::app::artifact::GotFile;
 use wandb_pca::app::{self, LockMode};
-use wandb_pca::wandb::{Filter, LinkMode, Placed};
+use wandb_pca::wandb::{DownloadOptions, Filter, LinkMode, Placed, Proof};
 
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -31,6 +31,7 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
         args::Link::Hardlink => LinkMode::Hardlink,
         args::Link::Copy => LinkMode::Copy,
     };
+    options.download = DownloadOptions::default().with_missing_references_allowed(args.allow_missing_references);
     options.lock = match (&args.lock, args.locking.mode()) {
         (Some(path), mode) => Some((path.clone(), mode)),
         (None, LockMode::Keep) => None,
@@ -46,12 +47,23 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
     let mut list = Vec::new();
     for got in &got {
         let fetched: u64 = got.files.iter().filter(|file| file.downloaded).map(|file| file.size).sum();
-        let total: u64 = got.files.iter().map(|file| file.size).sum();
+        let verified: u64 = got.files.iter().filter(|file| file.proof.is_verified()).map(|file| file.size).sum();
         for file in &got.files {
             writeln!(text, "{}", printable(&file.place.display().to_string()))?;
         }
         let (files, name) = (got.files.len(), got.artifact.name());
-        writeln!(text, "  {name}: {files} files, {} verified, {} downloaded", bytes_text(total), bytes_text(fetched))?;
+        writeln!(
+            text,
+            "  {name}: {files} files, {} verified, {} downloaded",
+            bytes_text(verified),
+            bytes_text(fetched)
+        )?;
+        for file in got.files.iter().filter(|file| !file.proof.is_verified()) {
+            writeln!(text, "  {}: {}", printable(&file.path), proof_text(file.proof))?;
+        }
+        for (path, reason) in &got.missing {
+            writeln!(text, "  {}: left out, {}", printable(path), printable(reason))?;
+        }
         let shared = got.files.iter().filter(|file| file.placed == Some(Placed::Hardlinked)).count();
         if shared > 0 {
             writeln!(text, "  {shared} are hard links to the store: whoever writes to one alters the store's object")?;
@@ -63,6 +75,8 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
                 "size": file.size,
                 "downloaded": file.downloaded,
                 "placed": file.placed.map(Placed::name),
+                "verified": file.proof.is_verified(),
+                "proof": file.proof.name(),
             })
         };
         list.push(json!({
@@ -70,9 +84,19 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
             "version": got.artifact.version,
             "digest": got.artifact.digest,
             "folder": got.folder,
-            "verified": true,
+            "verified": got.files.iter().all(|file| file.proof.is_verified()),
+            "missing": got.missing.iter().map(|(path, reason)| json!({"path": path, "reason": reason})).collect::<Vec<_>>(),
             "files": got.files.iter().map(file).collect::<Vec<_>>(),
         }));
     }
     Ok(Output { schema: "artifact-get/1", json: json!({"artifacts": list}), text })
+}
+
+/// What a file that no digest proves was checked against.
+fn proof_text(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Digest => "verified",
+        Proof::Etag(_) => "not verified: only the version tag of its server says that it is the right one",
+        _ => "not verified: the reference was made without a checksum",
+    }
 }

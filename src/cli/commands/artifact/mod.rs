@@ -1,9 +1,13 @@
 //! `artifact …`: one verb a file.
 
+mod edit;
 mod get;
 mod info;
+mod lineage;
 mod ls;
 mod put;
+mod rm;
+mod verify;
 
 use wandb_pca::wandb::ArtifactName;
 
@@ -18,6 +22,14 @@ pub(super) async fn dispatch(context: &Context<'_>, command: &args::Artifact) ->
         args::Artifact::Put(args) => put::run(context, args).await,
         args::Artifact::Ls(args) => ls::run(context, args).await,
         args::Artifact::Info(args) => info::run(context, args).await,
+        args::Artifact::Lineage(args) => lineage::run(context, args).await,
+        args::Artifact::Verify(args) => verify::run(context, args).await,
+        args::Artifact::Rm(args) => rm::run(context, args).await,
+        args::Artifact::Alias(args) => edit::alias(context, args).await,
+        args::Artifact::Tag(args) => edit::tag(context, args).await,
+        args::Artifact::Edit(args) => edit::edit(context, args).await,
+        args::Artifact::Link(args) => edit::link(context, args).await,
+        args::Artifact::Unlink(args) => edit::unlink(context, args).await,
     }
 }
 

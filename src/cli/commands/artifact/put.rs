@@ -10,6 +10,7 @@ use wandb_pca::wandb::{Checksum, Filter, Ttl};
 
 use crate::cli::args;
 use crate::cli::context::Context;
+use crate::cli::duration;
 use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, bytes_text, printable};
 
@@ -68,22 +69,13 @@ fn metadata(text: &str) -> anyhow::Result<Map<String, Value>> {
 }
 
 /// A number and its unit, or `never`.
-fn ttl(text: &str) -> Result<Ttl, UsageError> {
+pub(super) fn ttl(text: &str) -> Result<Ttl, UsageError> {
     if text == "never" {
         return Ok(Ttl::Never);
     }
     let refuse = || UsageError(format!("`{text}` is no time to keep a version: write 30d, 12h, 2w or never"));
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text.strip_prefix(number).unwrap_or_default() {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return Err(refuse()),
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    seconds.filter(|seconds| (1..=i64::MAX as u64).contains(seconds)).map(Ttl::Seconds).ok_or_else(refuse)
+    let seconds = duration::parse(text).map_err(|_| refuse())?.as_secs();
+    if (1..=i64::MAX as u64).contains(&seconds) { Ok(Ttl::Seconds(seconds)) } else { Err(refuse()) }
 }
 
 fn plan_output(plan: &PutPlan) -> anyhow::Result<Output> {
