@@ -79,6 +79,7 @@ pub fn session(server: &Server, folder: &Path, progress: &Progress) -> Result<Se
         entity: None,
         project: None,
         app_url: server.base_url().to_owned(),
+        artifact_dir: "artifacts".into(),
     })
 }
 

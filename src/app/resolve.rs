@@ -9,8 +9,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::progress::Stage;
 use crate::wandb::{
-    Artifact, ArtifactName, Client, DownloadOptions, DownloadedArtifact, Manifest, QualifiedName, WandbError, Wanted,
-    present,
+    Artifact, ArtifactName, Client, DownloadOptions, DownloadedArtifact, Manifest, QualifiedName, Wanted, present,
 };
 
 use super::blocking::run_blocking;
@@ -70,11 +69,16 @@ pub(super) async fn versions(session: &Session, names: Vec<QualifiedName>) -> Re
         return run_blocking("the records", move || names.into_iter().map(remember).collect()).await;
     };
     let found = client.artifacts(&names).await.map_err(AppError::wandb(format!("resolve {first}")))?;
-    let told = |(name, found): (QualifiedName, Result<Artifact, WandbError>)| {
+    let mut versions: Vec<Version> = Vec::with_capacity(names.len());
+    for (name, found) in names.into_iter().zip(found) {
         let failed = AppError::wandb(format!("resolve {name}"));
-        (name, found.map_err(failed))
-    };
-    let versions: Vec<Version> = names.into_iter().zip(found).map(told).collect();
+        let found = match found {
+            // One explanation will do: names that are off are off in the same way.
+            Err(error) if versions.iter().all(|(_, found)| found.is_ok()) => Err(client.explain(&name, error).await),
+            found => found,
+        };
+        versions.push((name, found.map_err(failed)));
+    }
     let good = versions.iter().filter_map(|(name, found)| Some((name.clone(), found.as_ref().ok()?.clone())));
     let good: Vec<_> = good.collect();
     session.noted(run_blocking("the records", move || Ok(recorded.record(&good))).await?);

@@ -1,10 +1,12 @@
 //! What every verb works with: a client, a store, and who watches.
 
+use std::path::PathBuf;
+
 use url::Url;
 
 use crate::progress::Progress;
 use crate::store::{Store, StoreError};
-use crate::wandb::{ArtifactName, Client, QualifiedName};
+use crate::wandb::{ArtifactName, Client, QualifiedName, is_registry};
 
 use super::error::AppError;
 use super::recorded::Recorded;
@@ -24,6 +26,8 @@ pub struct Session {
     pub project: Option<String>,
     /// Root of the user interface, for links.
     pub app_url: String,
+    /// Where the folders of artifacts go when nobody says: `<collection>:<version>` in here.
+    pub artifact_dir: PathBuf,
 }
 
 impl Session {
@@ -34,8 +38,25 @@ impl Session {
 
     /// The name with its entity and project filled in: from the defaults, or from the key's owner.
     pub(super) async fn qualify(&self, name: &ArtifactName) -> Result<QualifiedName, AppError> {
+        if let Some(project) = name.project().or(self.project.as_deref()).filter(|project| is_registry(project)) {
+            return self.qualify_in_registry(name, project).await;
+        }
         let entity = self.entity_or_own(name.entity()).await?;
         name.with_defaults(entity.as_deref(), self.project.as_deref()).map_err(AppError::wandb("complete the name"))
+    }
+
+    /// A name in a registry, whose first part is an organisation.
+    async fn qualify_in_registry(&self, name: &ArtifactName, project: &str) -> Result<QualifiedName, AppError> {
+        let complete = AppError::wandb(format!("find the organisation of {name}"));
+        let entity = self.entity_or_own(None).await?;
+        let owner = match (&self.client, &entity) {
+            (Some(client), Some(entity)) => {
+                Some(client.registry_entity(entity, name.entity()).await.map_err(complete)?)
+            }
+            _ => name.entity().map(str::to_owned),
+        };
+        let name = name.with_entity(owner);
+        name.with_defaults(entity.as_deref(), Some(project)).map_err(AppError::wandb("complete the name"))
     }
 
     /// The entity that is meant: the given one, the default one, or that of the key's owner.

@@ -8,7 +8,7 @@ use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
 use wandb_pca::wandb::{CertificateCheck, Client, ClientOptions, Credential};
 
-use super::args::Cli;
+use super::args::{Cli, Command};
 use super::env::{self, Environment};
 use super::render::printable;
 use super::settings::network::Network;
@@ -30,6 +30,9 @@ impl<'a> Context<'a> {
     /// A setting that cannot be used.
     pub(crate) fn open(cli: &Cli, environment: &'a Environment, progress: &Progress) -> anyhow::Result<Self> {
         let settings = Settings::resolve(&sources::collect(&cli.global, environment)?)?;
+        if !matches!(cli.command, Command::Login(_)) {
+            settings.credential.as_ref().map_err(Clone::clone)?;
+        }
         for warning in &settings.warnings {
             tracing::warn!("{}", printable(warning));
         }
@@ -56,7 +59,8 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
     let client = match settings.mode {
         Mode::Offline => None,
         Mode::Online | Mode::Disabled => {
-            let credential = settings.credential.as_ref().map(|chosen| chosen.credential.clone());
+            let chosen = settings.credential.as_ref().ok().and_then(Option::as_ref);
+            let credential = chosen.map(|chosen| chosen.credential.clone());
             Some(client(settings, progress, credential)?)
         }
     };
@@ -67,6 +71,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         entity: settings.entity.clone(),
         project: settings.project.clone(),
         app_url: settings.app_url.clone(),
+        artifact_dir: environment.path(env::ARTIFACT_DIR).unwrap_or_else(|| "artifacts".into()),
     })
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct DamageFound(pub(crate) String);
 pub(crate) struct UsageError(pub(crate) String);
 
 /// There is no credential, or none that can be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 #[error("{0}")]
 pub(crate) struct CredentialError(pub(crate) String);
 

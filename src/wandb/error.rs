@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::store::StoreError;
 
 use super::artifact::reference::ReferenceError;
+use super::artifact::suggest::Suggestions;
 
 /// Why the W&B client could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,14 @@ pub enum WandbError {
     NotFound {
         /// What was looked for, with its full name.
         what: String,
+    },
+    /// Nothing there under that name, but something near it.
+    #[error("{what}; {suggestions}")]
+    NoSuchName {
+        /// What [`WandbError::NotFound`] says.
+        what: String,
+        /// What exists instead.
+        suggestions: Box<Suggestions>,
     },
     /// The version was there and was deleted.
     #[error("artifact {artifact} was deleted")]
@@ -268,7 +277,7 @@ impl WandbError {
     /// Nothing there: exit code 3.
     pub fn is_not_found(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::NotCommitted { .. } | Self::Deleted { .. } => true,
+            Self::NotFound { .. } | Self::NoSuchName { .. } | Self::NotCommitted { .. } | Self::Deleted { .. } => true,
             Self::Reference { source, .. } => source.is_missing(),
             _ => false,
         }

@@ -17,6 +17,7 @@ mod retry;
 pub mod run;
 mod transport;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,12 +27,15 @@ pub use artifact::draft::{ArtifactDraft, Checksum, Source, Ttl};
 pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::link::LinkTarget;
+pub use artifact::locator::{ArtifactId, ArtifactLocator};
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::prepare::PreparedArtifact;
 pub use artifact::present::present;
 pub use artifact::ranges::{Fetched, RemoteFile, RemoteParts};
 pub use artifact::reference::{Proof, ReferenceError};
+pub use artifact::registry::is_registry;
+pub use artifact::suggest::Suggestions;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
 pub use error::WandbError;
@@ -40,10 +44,11 @@ pub use run::{Run, RunOptions};
 
 use crate::digest::Algorithm;
 
+use artifact::registry::Organizations;
 use artifact::source::Hashing;
 use graphql::execute;
 use retry::{Budget, Pace, system_seed};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use transport::Transport;
 
 /// A handle on one W&B server; clones share connections, limits and the watcher.
@@ -63,6 +68,8 @@ struct Inner {
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
     default_entity: OnceCell<Option<String>>,
+    /// By entity.
+    organizations: Mutex<HashMap<String, Organizations>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -102,6 +109,7 @@ impl Client {
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
+            organizations: Mutex::default(),
         })))
     }
 
@@ -133,6 +141,10 @@ impl Client {
     pub async fn default_entity(&self) -> Result<Option<String>, WandbError> {
         let ask = async || Ok::<_, WandbError>(self.viewer().await?.entity);
         self.0.default_entity.get_or_try_init(ask).await.cloned()
+    }
+
+    fn organizations(&self) -> &Mutex<HashMap<String, Organizations>> {
+        &self.0.organizations
     }
 
     fn transport(&self) -> &Transport {

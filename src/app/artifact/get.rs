@@ -21,18 +21,18 @@ use crate::wandb::{
 pub enum Destination {
     /// Nowhere: they stay in the store.
     Store,
-    /// `./artifacts/<collection>:<version>` of each artifact.
+    /// `<collection>:<version>` of each artifact, in the session's folder for them.
     Default,
     /// This folder.
     Folder(PathBuf),
 }
 
 impl Destination {
-    fn folder(&self, artifact: &Artifact) -> Option<PathBuf> {
+    fn folder(&self, session: &Session, artifact: &Artifact) -> Option<PathBuf> {
         match self {
             Self::Store => None,
             Self::Folder(folder) => Some(folder.clone()),
-            Self::Default => Some(default_folder(artifact)),
+            Self::Default => Some(default_folder(session, artifact)),
         }
     }
 }
@@ -124,7 +124,7 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
     }
     let mut got = Vec::with_capacity(downloads.len());
     for download in downloads {
-        let folder = options.to.folder(&download.artifact);
+        let folder = options.to.folder(session, &download.artifact);
         let link = options.link;
         got.push(run_blocking("placing files", move || place(download, folder, link)).await?);
     }
@@ -133,7 +133,7 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
 
 /// The folders that will hold a second copy of the bytes.
 fn copies<'a>(session: &Session, wanted: impl Iterator<Item = &'a Wanted>, options: &GetOptions) -> Vec<PathBuf> {
-    let folders: Vec<_> = wanted.filter_map(|wanted| options.to.folder(&wanted.artifact)).collect();
+    let folders: Vec<_> = wanted.filter_map(|wanted| options.to.folder(session, &wanted.artifact)).collect();
     let copied = match options.link {
         LinkMode::Copy => true,
         LinkMode::Auto => folders.first().is_some_and(|folder| !can_share_blocks(session.store.root(), folder)),
@@ -142,9 +142,9 @@ fn copies<'a>(session: &Session, wanted: impl Iterator<Item = &'a Wanted>, optio
     if copied { folders } else { Vec::new() }
 }
 
-/// Where the files of a version go when nobody says: `./artifacts/<collection>:<version>`.
-pub(super) fn default_folder(artifact: &Artifact) -> PathBuf {
-    PathBuf::from("artifacts").join(format!("{}:{}", artifact.collection, artifact.version))
+/// Where the files of a version go when nobody says.
+pub(super) fn default_folder(session: &Session, artifact: &Artifact) -> PathBuf {
+    session.artifact_dir.join(format!("{}:{}", artifact.collection, artifact.version))
 }
 
 fn locked(store: &Store, reference: String, got: &DownloadedArtifact) -> Result<LockedArtifact, AppError> {

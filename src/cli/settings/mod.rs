@@ -15,6 +15,7 @@ use anyhow::bail;
 use url::Url;
 
 use super::env::{self, Environment};
+use super::exit::CredentialError;
 use base_url::DEFAULT_BASE_URL;
 use credential::Chosen;
 use network::{Network, Timeouts};
@@ -64,8 +65,8 @@ pub(crate) struct Settings {
     pub(crate) base_url: Url,
     /// Root of the user interface, without a trailing slash.
     pub(crate) app_url: String,
-    /// The credential and where it came from.
-    pub(crate) credential: Option<Chosen>,
+    /// The credential and where it came from, or why it cannot be used: `login` mends that.
+    pub(crate) credential: Result<Option<Chosen>, CredentialError>,
     /// Default entity.
     pub(crate) entity: Option<String>,
     /// Default project.
@@ -99,7 +100,7 @@ impl Settings {
         };
         let file_key = file_key(&file, &base_url);
         Ok(Self {
-            credential: credential::choose(sources, (&base_url, file_key), &mut warnings)?,
+            credential: credential::choose(sources, (&base_url, file_key), &mut warnings),
             app_url,
             entity: pick(&sources.entity, env::ENTITY, "entity"),
             project: pick(&sources.project, env::PROJECT, "project"),
@@ -211,7 +212,7 @@ mod tests {
             let mut sources = Sources { global: file(named), ..Sources::default() };
             sources.global.insert("api_key".to_owned(), key.clone());
             sources.base_url = base.map(str::to_owned);
-            Settings::resolve(&sources).unwrap().credential.map(|chosen| chosen.credential)
+            Settings::resolve(&sources).unwrap().credential.unwrap().map(|chosen| chosen.credential)
         };
         let here = ("base_url", "http://h:1/");
         assert!(matches!(credential(None, &[here]), Some(Credential::ApiKey(_))));

@@ -9,10 +9,10 @@ use crate::cli::args::Locking;
 /// `artifact get`
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Artifacts: entity/project/name:alias
+    /// Artifacts: entity/project/name:alias, or wandb-artifact://_id/<id>
     #[arg(required = true)]
     pub(crate) artifacts: Vec<String>,
-    /// Folder for the files [default: ./artifacts/<name>:<version>]
+    /// Folder for the files [default: <name>:<version> in WANDB_ARTIFACT_DIR, or in ./artifacts]
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// Keep the files in the store only and print where they are

@@ -12,10 +12,13 @@ use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, bytes_text, printable};
 
-use super::artifact_name;
+use super::located;
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Result<Output> {
-    let names = args.artifacts.iter().map(|text| artifact_name(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut names = Vec::with_capacity(args.artifacts.len());
+    for text in &args.artifacts {
+        names.push(located(context, text).await?);
+    }
     let destination = match (&args.root, args.store_only) {
         (Some(_), _) if names.len() > 1 => {
             return Err(UsageError("--root takes one artifact; several would mix their files".to_owned()).into());
