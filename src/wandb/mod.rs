@@ -62,6 +62,8 @@ struct Inner {
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
+    ranged_threshold: u64,
+    largest_part: u64,
     part_size: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
@@ -102,6 +104,8 @@ impl Client {
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
+            ranged_threshold: options.ranged_threshold,
+            largest_part: options.largest_part,
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
@@ -154,6 +158,14 @@ impl Client {
 
     fn concurrency(&self) -> usize {
         self.0.concurrency
+    }
+
+    fn ranged_threshold(&self) -> u64 {
+        self.0.ranged_threshold
+    }
+
+    fn largest_part(&self) -> u64 {
+        self.0.largest_part
     }
 
     fn hashing(&self, algorithm: Algorithm) -> Hashing {

@@ -436,7 +436,7 @@ pub(super) struct Put<'a> {
 }
 
 impl Trouble {
-    fn verdict(&self, traffic: Traffic) -> Verdict {
+    pub(super) fn verdict(&self, traffic: Traffic) -> Verdict {
         match self {
             Self::Status { status, .. } => judge(traffic, *status),
             Self::Broken(error) if error.is_builder() || is_certificate(error) => Verdict::Fail,
