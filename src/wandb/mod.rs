@@ -63,6 +63,8 @@ struct Inner {
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
+    ranged_threshold: u64,
+    largest_part: u64,
     part_size: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
@@ -103,6 +105,8 @@ impl Client {
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
+            ranged_threshold: options.ranged_threshold,
+            largest_part: options.largest_part,
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
@@ -115,7 +119,7 @@ impl Client {
     /// # Errors
     /// [`WandbError::Unauthenticated`] when the server does not know the key, or what the request met.
     pub async fn viewer(&self) -> Result<Viewer, WandbError> {
-        let what = "the owner of the API key";
+        let what = "the question who we are";
         let data = execute(self.transport(), &self.budget(), what, &operations::Viewer {}).await?;
         let Some(viewer) = data.viewer else {
             let message = "it belongs to nobody".to_owned();
@@ -155,6 +159,14 @@ impl Client {
 
     fn concurrency(&self) -> usize {
         self.0.concurrency
+    }
+
+    fn ranged_threshold(&self) -> u64 {
+        self.0.ranged_threshold
+    }
+
+    fn largest_part(&self) -> u64 {
+        self.0.largest_part
     }
 
     fn hashing(&self, algorithm: Algorithm) -> Hashing {
