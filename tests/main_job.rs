@@ -70,7 +70,7 @@ fn what_the_server_refuses_is_told_with_its_code() {
     refused(&served.run(&["artifact", "get", "local/none/nothing:latest"]), 3, &["local/none/nothing", "hint:"]);
     let wrong = "0".repeat(40);
     let denied = served.with_key(&wrong, &["whoami"]);
-    refused(&denied, 4, &["does not accept the API key", "hint:"]);
+    refused(&denied, 4, &["does not accept the credential", "hint:"]);
     assert!(!String::from_utf8_lossy(&denied.stderr).contains(&wrong), "the key is not repeated");
     let nobody = command(&["--base-url", "http://127.0.0.1:9", "artifact", "get", "e/p/n", "-q"])
         .env("WANDB_API_KEY", &wrong)

@@ -122,7 +122,7 @@ impl Client {
     /// # Errors
     /// [`WandbError::Unauthenticated`] when the server does not know the key, or what the request met.
     pub async fn viewer(&self) -> Result<Viewer, WandbError> {
-        let what = "the owner of the API key";
+        let what = "the question who we are";
         let data = execute(self.transport(), &self.budget(), what, &operations::Viewer {}).await?;
         let Some(viewer) = data.viewer else {
             let message = "it belongs to nobody".to_owned();
