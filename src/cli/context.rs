@@ -21,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(super) session: Session,
     pub(super) environment: &'a Environment,
     pub(super) json: bool,
+    /// `--entity` and `--project` as typed.
+    pub(super) typed: [Option<String>; 2],
 }
 
 impl<'a> Context<'a> {
@@ -37,7 +39,8 @@ impl<'a> Context<'a> {
             tracing::warn!("{}", printable(warning));
         }
         let session = session(&settings, environment, progress)?;
-        Ok(Self { settings, session, environment, json: cli.global.json })
+        let typed = [cli.global.entity.clone(), cli.global.project.clone()];
+        Ok(Self { settings, session, environment, json: cli.global.json, typed })
     }
 
     /// How runs are logged.
@@ -71,6 +74,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         entity: settings.entity.clone(),
         project: settings.project.clone(),
         app_url: settings.app_url.clone(),
+        runs: sources::runs_dir(environment),
         artifact_dir: environment.path(env::ARTIFACT_DIR).unwrap_or_else(|| "artifacts".into()),
     })
 }

@@ -23,6 +23,8 @@ pub(crate) const ENTITY: &str = "WANDB_ENTITY";
 pub(crate) const PROJECT: &str = "WANDB_PROJECT";
 /// `online`, `offline` or `disabled`.
 pub(crate) const MODE: &str = "WANDB_MODE";
+/// Where `wandb/` is, the folder for runs.
+pub(crate) const DIR: &str = "WANDB_DIR";
 /// Root of the cache; the store is its `artifacts` folder, which the official SDK shares.
 pub(crate) const CACHE_DIR: &str = "WANDB_CACHE_DIR";
 /// Folder of the global settings file.

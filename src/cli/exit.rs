@@ -86,6 +86,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
         Some(FailureKind::Auth) => Exit::Auth,
         Some(FailureKind::Integrity) => Exit::Integrity,
         Some(FailureKind::Network) => Exit::Network,
+        Some(FailureKind::Partly) => Exit::Partly,
         Some(FailureKind::Failure) | None => Exit::Failure,
     }
 }
@@ -158,6 +159,10 @@ fn wandb_hint(error: &WandbError) -> Option<&'static str> {
         Some("`wandb-pca artifact ls entity/project/collection` lists the versions that remain")
     } else if matches!(error, WandbError::NotCommitted { .. }) {
         Some("its upload did not finish: wait for the run that makes it, or log it again")
+    } else if matches!(error, WandbError::NotSent { .. }) {
+        Some("`wandb-pca sync` sends it when the server can be reached")
+    } else if matches!(error, WandbError::Busy { .. }) {
+        Some("wait until its run is over; a run that was killed lets go of its log at once")
     } else if error.is_denied() {
         Some("check the key with `wandb-pca whoami`, or store one with `wandb-pca login`; --project logs elsewhere")
     } else if error.is_not_found() {

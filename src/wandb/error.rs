@@ -252,6 +252,31 @@ pub enum WandbError {
         /// Its path.
         run: String,
     },
+    /// Not everything that a run logged is on the server. Nothing is lost: it is in the run's folder.
+    #[error("not everything of run {run} reached the server; it is kept in {}", folder.display())]
+    NotSent {
+        /// Its path.
+        run: String,
+        /// The folder, for [`Client::sync`](super::Client::sync).
+        folder: PathBuf,
+        /// What stood in the way; nothing for a run that never had a server.
+        #[source]
+        source: Option<Box<Self>>,
+    },
+    /// A log that a run still writes to, or that is being sent.
+    #[error("{} is in use by another process", path.display())]
+    Busy {
+        /// The log.
+        path: PathBuf,
+    },
+    /// A log that cannot be sent.
+    #[error("the log {} cannot be sent: {reason}", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The work was cancelled from outside: the runtime is shutting down or a worker thread died.
     #[error("{what} was interrupted")]
     Interrupted {

@@ -39,6 +39,7 @@ pub use artifact::suggest::Suggestions;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
 pub use error::WandbError;
+pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{Run, RunOptions};
 

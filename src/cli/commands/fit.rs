@@ -8,7 +8,7 @@ use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
 use wandb_pca::report::input::Verified;
 use wandb_pca::table::{ColumnKind, Table};
 
-use super::logged::{run_json, write_run};
+use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::render::{Output, columns, number_text, printable, verified_text};
@@ -33,7 +33,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     let (model, dataset) = options.names();
     let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));
     options.folder = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("fit-{}", file_name(&name))));
-    let log = (args.log || (from_artifacts && !args.no_log)) && context.settings.mode == Mode::Online;
+    let log = (args.log || (from_artifacts && !args.no_log)) && context.settings.mode != Mode::Disabled;
     if args.dry_run {
         return Ok(plan(&options, log));
     }
@@ -42,7 +42,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
         true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &context.log_options()).await?),
         false => None,
     };
-    fit_output(&outcome.fit, &outcome.folder, logged.as_ref())
+    told(fit_output(&outcome.fit, &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
 }
 
 /// A name with only what file systems agree on.

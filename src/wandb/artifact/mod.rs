@@ -28,6 +28,7 @@ pub(super) mod registry;
 mod room;
 pub(super) mod send;
 pub(super) mod source;
+pub(super) mod spooled;
 pub(super) mod suggest;
 pub mod upload;
 mod urls;

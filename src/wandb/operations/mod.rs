@@ -125,6 +125,8 @@ mod tests {
             of::<UseArtifact<'_>>(),
             of::<UpsertBucket>(),
             of::<CreateRunFiles<'_>>(),
+            of::<NotifyAlert<'_>>(),
+            of::<HistoryPage<'_>>(),
             of::<Collections<'_>>(),
             of::<Versions<'_>>(),
             of::<NamesNear<'_>>(),
