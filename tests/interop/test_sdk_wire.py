@@ -171,7 +171,8 @@ def test_operations(both):
 
 def plain(variables):
     """The input object, whether it is one variable or several."""
-    inner = variables.get("input") if isinstance(variables.get("input"), dict) else variables
+    inner = {**variables, **variables["input"]} if isinstance(variables.get("input"), dict) else dict(variables)
+    inner.pop("input", None)
     # A variable of the SDK that is called otherwise than the field that it goes to.
     return {{"type": "manifestType"}.get(key, key): value for key, value in inner.items()}
 
