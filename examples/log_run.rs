@@ -38,7 +38,10 @@ async fn main() -> Outcome {
         ["job", project] => {
             let config = object(json!({ "lr": 0.5, "layers": [1, 2], "nested": { "name": "x" } }));
             let options = options(project).with_config(config).with_tags(vec!["small".to_owned()]);
-            let options = options.with_display_name(Some("job".to_owned())).with_group(Some("jobs".to_owned()));
+            let options = options
+                .with_id(Some("wire0001".to_owned()))
+                .with_display_name(Some("job".to_owned()))
+                .with_group(Some("jobs".to_owned()));
             job(start(&client, options.with_job_type(Some("pca".to_owned()))).await?).await
         }
         ["resume", project, id] => {

@@ -86,7 +86,7 @@ def test_images_and_pages_are_files(run, tmp_path):
 
 
 def test_histograms_are_numpys(run):
-    assert run.summary["spread"] == {"_type": "histogram", "values": [1, 0, 2, 1], "bins": [0, 0.5, 1, 1.5, 2]}
+    assert dict(run.summary["spread"]) == {"_type": "histogram", "values": [1, 0, 2, 1], "bins": [0, 0.5, 1, 1.5, 2]}
 
 
 def test_tables_are_typed(api, run):

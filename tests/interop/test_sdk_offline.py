@@ -64,7 +64,7 @@ def snapshot(api, path, folder):
     texts = {}
     for name in files:
         run.file(name).download(root=str(folder), replace=True)
-        texts[name] = (folder / name).read_text()
+        texts[name] = (folder / name).read_text(errors="replace")
     for generated in ("config.yaml", "wandb-summary.json", "wandb-metadata.json"):
         if generated in texts:
             texts[generated] = yaml.safe_load(texts[generated].replace("NaN", ".nan"))

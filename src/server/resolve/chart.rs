@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::plain::Payload;
 use super::{Ask, Fault};
 use crate::server::clock::now;
-use crate::server::{ids, row_json};
+use crate::server::row_json;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,7 +27,7 @@ pub(super) fn create(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     if !row_json::parse(&chart.spec).is_ok_and(|spec| spec.is_object()) {
         return Err(Fault::invalid("the specification of the chart is not a JSON object"));
     }
-    let id = ask.services().db.write(|db| {
+    ask.services().db.write(|db| {
         let sql = "SELECT 1 FROM chart WHERE entity = ?1 AND name = ?2";
         if db.query_row(sql, params![chart.entity, chart.name], |_| Ok(())).optional()?.is_some() {
             return Err(Fault::conflict(format!("a chart `{}/{}` exists already", chart.entity, chart.name)));
@@ -36,10 +36,10 @@ pub(super) fn create(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let Chart { entity, name, display_name, kind, access, spec } = &chart;
         db.execute(sql, params![entity, name, display_name, kind, access, spec, now()])?;
-        Ok(db.last_insert_rowid())
+        Ok(())
     })?;
     let made = Payload::new("CustomChart")
-        .leaf("id", ids::encode("CustomChart", id))
+        .leaf("id", format!("{}/{}", chart.entity, chart.name))
         .leaf("name", chart.name)
         .leaf("displayName", chart.display_name)
         .leaf("type", chart.kind)
