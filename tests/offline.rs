@@ -569,3 +569,87 @@ async fn killed_while_it_syncs_every_row_arrives_once() {
     assert_eq!(found["outputArtifacts"]["edges"].as_array().unwrap().len(), 20);
     assert_eq!(found["state"], "finished");
 }
+
+/// A checkpoint of one tensor.
+fn write_checkpoint(path: &Path, values: [f32; 4]) {
+    let head = json!({ "w": { "dtype": "F32", "shape": [4], "data_offsets": [0, 16] } }).to_string();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let file = [&(head.len() as u64).to_le_bytes()[..], head.as_bytes(), &bytes].concat();
+    std::fs::write(path, file).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_logs_offline_says_so_and_syncs() {
+    let site = Site::new().await;
+    let folder = site.root.path();
+    write_checkpoint(&folder.join("pt.safetensors"), [0.0; 4]);
+    for seed in 0..3u8 {
+        write_checkpoint(
+            &folder.join(format!("s{seed}.safetensors")),
+            [f32::from(seed), 1.0, 2.0, f32::from(seed * seed)],
+        );
+    }
+    let command = |base: &str, words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wandb-pca"));
+        for name in ["WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR"] {
+            command.env_remove(name);
+        }
+        command.args(["--json", "--base-url", base]).args(words).current_dir(folder);
+        command.env("WANDB_API_KEY", site.server.api_key().expose()).env("WANDB_CACHE_DIR", folder.join("cache"));
+        command.env("WANDB_X_GRAPHQL_RETRY_MAX", "0").env("NETRC", folder.join("netrc"));
+        let done = command.output().unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        let errors = String::from_utf8(done.stderr).unwrap();
+        (done.status.code().unwrap(), serde_json::from_str::<Value>(&text).unwrap_or_default(), errors)
+    };
+    let fit = |mode: &'static str, out: &'static str| {
+        [
+            "--mode",
+            mode,
+            "--project",
+            PROJECT,
+            "fit",
+            "--pretrained",
+            "pt.safetensors",
+            "--finetuned",
+            "s{seed}.safetensors",
+            "--seeds",
+            "0..2",
+            "--log",
+            "--out",
+            out,
+        ]
+    };
+    let nobody = "http://127.0.0.1:9";
+    let (code, meant, errors) = command(nobody, &fit("offline", "fit-1"));
+    assert_eq!(code, 0, "{errors}");
+    let (code, unmeant, errors) = command(nobody, &fit("online", "fit-2"));
+    assert!(code == 7 && errors.contains("wandb-pca sync"), "{code}: {errors}");
+    let (code, disabled, _) = command(nobody, &fit("disabled", "fit-3"));
+    assert_eq!((code, &disabled["run"]), (0, &Value::Null));
+    for told in [&meant, &unmeant] {
+        assert!(
+            Path::new(told["run"]["folder"].as_str().unwrap()).starts_with(folder.canonicalize().unwrap()),
+            "{told}"
+        );
+        assert_eq!(told["run"]["url"], Value::Null);
+    }
+    let (code, _, errors) = command(nobody, &["sync", meant["run"]["folder"].as_str().unwrap()]);
+    assert_eq!(code, 6, "{errors}");
+    let (code, plan, _) = command(site.server.base_url(), &["sync", "--dry-run"]);
+    assert_eq!(
+        (code, plan["runs"].as_array().unwrap().len(), &plan["runs"][0]["state"]),
+        (0, 2, &json!("would_be_sent"))
+    );
+    let (code, synced, errors) = command(site.server.base_url(), &["sync", "--clean"]);
+    assert_eq!(code, 0, "{errors}");
+    for run in synced["runs"].as_array().unwrap() {
+        assert_eq!((&run["state"], &run["removed"]), (&json!("sent"), &json!(true)));
+        let path = run["detail"]["path"].as_str().unwrap();
+        assert_eq!(site.run(path.rsplit('/').next().unwrap()).await["state"], "finished");
+    }
+    assert!(site.folders().is_empty());
+    let (code, nothing, _) = command(site.server.base_url(), &["sync"]);
+    assert_eq!((code, nothing["runs"].as_array().unwrap().len()), (0, 0));
+    assert_eq!(command(site.server.base_url(), &["sync", "nowhere"]).0, 3);
+}

@@ -1,7 +1,6 @@
 """Runs that were logged offline: the official `wandb sync` uploads our folder, our `sync` uploads the SDK's, and either way
 the server ends up with what the other client would have put there."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -14,6 +13,7 @@ import numpy
 import pytest
 import wandb
 import yaml
+from conftest import Server
 from safetensors.numpy import save_file
 
 BINARY = os.environ.get("WANDB_PCA_BIN")
@@ -34,11 +34,6 @@ def official(folder):
     command = [sys.executable, "-m", "wandb", "sync", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def digest(run, name, folder):
-    with run.file(name).download(root=str(folder), replace=True) as file:
-        return hashlib.md5(file.read().encode()).hexdigest()
 
 
 def telemetry(config):
@@ -87,7 +82,8 @@ def snapshot(api, path, folder):
         "summary": json.loads(json.dumps(dict(run.summary._json_dict))),
         "config": dict(run.config),
         "metrics": metrics(internal.get("m") or []),
-        "environment": internal.get("e"),
+        # Under an id of the client that sent it.
+        "environment": list((internal.get("e") or {}).values()),
         "telemetry": telemetry({"_wandb": internal}),
         "state": run.state,
         "about": (run.name, run.group, run.job_type, run.notes, sorted(run.tags)),
@@ -128,28 +124,44 @@ SDK_RUN = """
 """
 
 
+@pytest.fixture
+def other(tmp_path):
+    """A second server, for our sync: the ids that a log gives its artifacts are good for one place on a server."""
+    running = Server(tmp_path / "server").start()
+    yield running
+    running.stop()
+
+
+def at(server):
+    return {"WANDB_BASE_URL": server.base_url, "WANDB_API_KEY": server.api_key}
+
+
+def api_of(server):
+    return wandb.Api(overrides={"base_url": server.base_url}, api_key=server.api_key)
+
+
 @pytest.mark.parametrize("exit_code", [0, 3])
-def test_our_sync_of_the_sdks_folder_equals_the_official_one(project, api, server, tmp_path, exit_code):
+def test_our_sync_of_the_sdks_folder_equals_the_official_one(project, api, server, other, tmp_path, exit_code):
     code = textwrap.dedent(SDK_RUN).replace("EXIT", str(exit_code))
-    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": f"{project}-official"}
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": project}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
     (folder,) = tmp_path.glob("wandb/offline-run-*")
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
     official(copy)
-    done = ours("--project", f"{project}-ours", "sync", folder)
+    done = ours("sync", folder, **at(other))
     assert done["runs"][0]["state"] == "sent" and done["runs"][0]["detail"]["rows"] == 21
     assert (folder / "run-sdk00001.wandb.synced").exists()
-    path = f"{server.entity}/{project}-{{}}/sdk00001"
-    theirs = snapshot(api, path.format("official"), tmp_path / "a")
-    mine = snapshot(api, path.format("ours"), tmp_path / "b")
+    path = f"{project}/sdk00001"
+    theirs = snapshot(api, f"{server.entity}/{path}", tmp_path / "a")
+    mine = snapshot(api_of(other), f"{other.entity}/{path}", tmp_path / "b")
     assert mine["state"] == ("finished" if exit_code == 0 else "failed")
     same(mine, theirs)
     # Once more, over what is there: also over what the official client sent.
-    ours("--project", f"{project}-ours", "sync", "--include-synced", folder)
-    same(snapshot(api, path.format("ours"), tmp_path / "c"), theirs)
+    ours("sync", "--include-synced", folder, **at(other))
+    same(snapshot(api_of(other), f"{other.entity}/{path}", tmp_path / "c"), theirs)
     ours("sync", "--include-synced", copy)
-    again = snapshot(api, path.format("official"), tmp_path / "d")
+    again = snapshot(api, f"{server.entity}/{path}", tmp_path / "d")
     assert [row["_step"] for row in again["rows"]] == [row["_step"] for row in theirs["rows"]]
 
 
@@ -162,10 +174,10 @@ def checkpoints(folder):
     return folder
 
 
-def test_the_official_sync_uploads_our_folder(project, api, server, tmp_path):
+def test_the_official_sync_uploads_our_folder(project, api, server, other, tmp_path):
     inputs = checkpoints(tmp_path / "inputs")
     arguments = ["--pretrained", inputs / "m_pt.safetensors", "--finetuned", inputs / "m_{seed}.safetensors", "--seeds", "0..3"]
-    done = ours("--mode", "offline", "--project", f"{project}-official", "fit", *arguments, "--out", tmp_path / "fit", "--log",
+    done = ours("--mode", "offline", "--project", project, "fit", *arguments, "--out", tmp_path / "fit", "--log",
                 WANDB_DIR=str(tmp_path), WANDB_TAGS="a,b", WANDB_NOTES="some", WANDB_NAME="shown")
     folder = pathlib.Path(done["run"]["folder"])
     assert folder.parent == tmp_path / "wandb" and folder.name.startswith("offline-run-")
@@ -173,10 +185,9 @@ def test_the_official_sync_uploads_our_folder(project, api, server, tmp_path):
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
     official(copy)
-    ours("--project", f"{project}-ours", "sync", folder)
-    path = f"{server.entity}/{project}-{{}}/{id}"
-    theirs = snapshot(api, path.format("official"), tmp_path / "a")
-    mine = snapshot(api, path.format("ours"), tmp_path / "b")
+    ours("sync", folder, **at(other))
+    theirs = snapshot(api, f"{server.entity}/{project}/{id}", tmp_path / "a")
+    mine = snapshot(api_of(other), f"{other.entity}/{project}/{id}", tmp_path / "b")
     same(mine, theirs)
     assert {kind for kind, *_ in theirs["artifacts"]} == {"run_table", "pca"}
     assert len(theirs["tables"]) == 6

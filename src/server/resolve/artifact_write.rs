@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::artifact::{AliasInput, ArtifactNode, TagInput};
 use super::plain::Payload;
+use super::project::entity_or_default;
 use super::{Ask, Fault};
 use crate::server::clock::now;
 use crate::server::ids;
@@ -93,7 +94,9 @@ pub(super) fn create(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     input.check()?;
     let name = input.collection_name()?;
     let artifact = ask.services().db.write(|db| {
-        let project = Project::ensure(db, &input.entity_name, &input.project_name)?;
+        // A log written offline may name no entity, and the SDK then sends an empty one.
+        let entity = entity_or_default(ask, Some(&input.entity_name));
+        let project = Project::ensure(db, entity, &input.project_name)?;
         let sequence = Collection::ensure(db, &project, (name, Kind::Sequence), &input.artifact_type_name)?;
         let run = match &input.run_name {
             Some(run) => Run::find(db, project.id, run)?.map(|run| run.id),
@@ -198,7 +201,8 @@ pub(super) fn consume(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: Use = ask.input()?;
     let id = ids::decode("Artifact", &input.artifact)?;
     let artifact = ask.services().db.write(|db| {
-        let run = Run::by_path(db, [&input.entity_name, &input.project_name, &input.run_name])?;
+        let entity = entity_or_default(ask, Some(&input.entity_name));
+        let run = Run::by_path(db, [entity, &input.project_name, &input.run_name])?;
         let artifact = Artifact::get(db, id)?;
         if artifact.state == "DELETED" {
             return Err(Fault::not_found("artifact", input.artifact.as_str()));

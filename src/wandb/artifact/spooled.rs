@@ -96,7 +96,8 @@ pub(in super::super) fn record(
         digest: manifest.digest(),
         description: draft.description.clone().unwrap_or_default(),
         metadata: metadata.map(|metadata| Value::Object(metadata.clone()).to_string()).unwrap_or_default(),
-        user_created: true,
+        // With this the official client would log it without the run.
+        user_created: false,
         aliases: draft.aliases.clone(),
         tags: draft.tags.clone(),
         ttl_duration_seconds: draft.ttl.wire().unwrap_or_default(),

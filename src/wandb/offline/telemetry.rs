@@ -186,15 +186,7 @@ impl Metrics {
 pub(crate) fn environment(record: &EnvironmentRecord) -> Map<String, Value> {
     let mut all = Map::new();
     let mut put = |key: &str, value: Value| {
-        let empty = match &value {
-            Value::Null => true,
-            Value::String(text) => text.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            Value::Object(members) => members.is_empty(),
-            Value::Number(number) => number.as_u64() == Some(0),
-            Value::Bool(_) => false,
-        };
-        if !empty {
+        if !is_empty(&value) {
             all.insert(key.to_owned(), value);
         }
     };
@@ -219,7 +211,7 @@ pub(crate) fn environment(record: &EnvironmentRecord) -> Map<String, Value> {
     put("startedAt", record.started_at.and_then(rfc3339).into());
     put("args", json!(record.args));
     if let Some(git) = &record.git {
-        put("git", json!({ "remote": git.remote_url, "commit": git.commit }));
+        put("git", filled([("remote", json!(git.remote_url)), ("commit", json!(git.commit))]));
     }
     put("cpu_count", record.cpu_count.into());
     put("cpu_count_logical", record.cpu_count_logical.into());
@@ -229,10 +221,8 @@ pub(crate) fn environment(record: &EnvironmentRecord) -> Map<String, Value> {
     put("disk", Value::Object(disk.collect()));
     put("memory", record.memory.map_or(Value::Null, |memory| json!({ "total": memory.total.to_string() })));
     if let Some(cpu) = &record.cpu {
-        let members =
-            [("model", json!(cpu.model)), ("count", json!(cpu.count)), ("countLogical", json!(cpu.count_logical))];
-        let known = members.into_iter().filter(|(_, value)| *value != json!(0) && *value != json!(""));
-        put("cpu", Value::Object(known.map(|(key, value)| (key.to_owned(), value)).collect()));
+        let (count, logical) = (json!(cpu.count), json!(cpu.count_logical));
+        put("cpu", filled([("model", json!(cpu.model)), ("count", count), ("countLogical", logical)]));
     }
     let gpu = |gpu: &super::record::GpuNvidiaInfo| {
         json!({
@@ -243,6 +233,24 @@ pub(crate) fn environment(record: &EnvironmentRecord) -> Map<String, Value> {
     put("gpu_nvidia", record.gpu_nvidia.iter().map(gpu).collect::<Vec<_>>().into());
     put("slurm", json!(record.slurm));
     all
+}
+
+/// Whether protobuf's JSON leaves a value out.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::Bool(_) => false,
+    }
+}
+
+/// An object of the members that are not empty.
+fn filled<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let kept = members.into_iter().filter(|(_, value)| !is_empty(value));
+    Value::Object(kept.map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 fn rfc3339(time: Timestamp) -> Option<String> {
@@ -269,6 +277,28 @@ mod tests {
         for cut in 0..bytes.len() {
             telemetry(&bytes[..cut]);
         }
+    }
+
+    #[test]
+    fn an_environment_says_what_is_known() {
+        let git = super::super::record::GitRepoRecord { commit: "abc".to_owned(), ..Default::default() };
+        let memory = Some(super::super::record::MemoryInfo { total: 1 << 33 });
+        let disk = [("/".to_owned(), super::super::record::DiskInfo { total: 2, used: 1 })].into();
+        let started_at = Some(Timestamp { seconds: 1_700_000_000, nanos: 5_000 });
+        let record = EnvironmentRecord {
+            os: "Linux".to_owned(),
+            git: Some(git),
+            memory,
+            disk,
+            started_at,
+            ..Default::default()
+        };
+        let expected = json!({
+            "os": "Linux", "startedAt": "2023-11-14T22:13:20.000005Z", "git": { "commit": "abc" },
+            "disk": { "/": { "total": "2", "used": "1" } }, "memory": { "total": "8589934592" },
+        });
+        assert_eq!(Value::Object(environment(&record)), expected);
+        assert!(environment(&EnvironmentRecord::default()).is_empty());
     }
 
     #[test]
