@@ -57,7 +57,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         Mode::Offline => None,
         Mode::Online | Mode::Disabled => {
             let credential = settings.credential.as_ref().map(|chosen| chosen.credential.clone());
-            Some(client(settings, progress, credential)?)
+            Some(client(settings, environment, progress, credential)?)
         }
     };
     Ok(Session {
@@ -73,6 +73,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
 /// A client with this credential and everything else as the settings say.
 pub(super) fn client(
     settings: &Settings,
+    environment: &Environment,
     progress: &Progress,
     credential: Option<Credential>,
 ) -> anyhow::Result<Client> {
@@ -98,6 +99,7 @@ pub(super) fn client(
         .with_attempt_timeouts(api.attempt, objects.attempt)
         .with_retries(api.retries, api.shortest, api.longest)
         .with_transfer_retries(objects.retries, objects.shortest, objects.longest)
+        .with_cloud(environment.cloud())
         .with_extra_headers(network.extra_headers.clone())
         .with_user(user, email)
         .with_proxies(http, https)

@@ -5,6 +5,7 @@
 //! Nothing here reads the environment: the binary resolves settings and passes values.
 
 pub mod artifact;
+mod cloud;
 mod connect;
 mod credential;
 mod error;
@@ -33,6 +34,7 @@ pub use artifact::present::present;
 pub use artifact::reference::{Proof, ReferenceError};
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
+pub use cloud::CloudSettings;
 pub use error::WandbError;
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{Run, RunOptions};
@@ -60,6 +62,8 @@ struct Inner {
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
     default_entity: OnceCell<Option<String>>,
+    #[cfg(feature = "cloud")]
+    cloud: CloudSettings,
 }
 
 impl std::fmt::Debug for Client {
@@ -97,6 +101,8 @@ impl Client {
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
+            #[cfg(feature = "cloud")]
+            cloud: options.cloud,
         })))
     }
 
@@ -137,6 +143,11 @@ impl Client {
     /// The retries and time of one operation.
     fn budget(&self) -> Budget {
         Budget::new(self.0.paces, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
+    }
+
+    #[cfg(feature = "cloud")]
+    fn cloud(&self) -> &CloudSettings {
+        &self.0.cloud
     }
 
     fn concurrency(&self) -> usize {
