@@ -14,9 +14,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
-use object_store::{
-    ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig,
-};
+use object_store::{ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::progress::Stage;
@@ -64,7 +62,7 @@ impl Getter<'_> {
             tokio::time::sleep(wait).await;
             attempt += 1;
         }
-        self.budget.earn(Traffic::Object);
+        self.budget.earn();
         let object = blocking(&self.reference.label(), move || partial.commit()).await?;
         let object = object.map_err(|source| self.store_error(source))?;
         let proof = if unproven { Proof::Unproven(key) } else { Proof::Etag(key) };
