@@ -7,7 +7,7 @@
 //!
 //! The rooms, from the bottom up; arrows point downwards only (`docs/architecture.md`, kept by `tests/architecture.rs`):
 //!
-//! - primitives: [`digest`], [`tensor`], [`progress`], [`redact`], [`store`], [`table`]
+//! - primitives: [`digest`], [`tensor`], [`progress`], [`ranges`], [`redact`], [`store`], [`table`]
 //! - [`checkpoint`]: PyTorch and safetensors files as tensors; [`analysis`]: the numbers; [`report`]: rows as files;
 //!   [`study`]: the grid models × datasets × seeds; [`wandb`]: the client of the W&B protocol
 //! - [`app`]: one file per verb, joining the rooms
@@ -18,6 +18,7 @@ pub mod app;
 pub mod checkpoint;
 pub mod digest;
 pub mod progress;
+pub mod ranges;
 pub mod redact;
 pub mod report;
 #[cfg(feature = "server")]

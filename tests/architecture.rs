@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The longest a source file may be, tests not counted.
 const MOST_LINES: usize = 600;
-const PRIMITIVES: [&str; 6] = ["digest", "progress", "redact", "store", "table", "tensor"];
+const PRIMITIVES: [&str; 7] = ["digest", "progress", "ranges", "redact", "store", "table", "tensor"];
 
 /// Room → rooms it may use besides itself.
 fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
@@ -24,21 +24,23 @@ fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "wandb",
                 "digest",
                 "progress",
+                "ranges",
                 "redact",
                 "store",
                 "table",
                 "tensor",
             ],
         ),
-        ("wandb", vec!["digest", "progress", "redact", "store", "table"]),
-        ("checkpoint", vec!["tensor"]),
+        ("wandb", vec!["digest", "progress", "ranges", "redact", "store", "table"]),
+        ("checkpoint", vec!["ranges", "tensor"]),
         ("analysis", vec!["tensor", "progress"]),
         ("study", vec!["digest"]),
         ("report", vec!["table"]),
         ("server", vec!["digest", "redact", "store"]),
-        ("store", vec!["digest", "progress"]),
+        ("store", vec!["digest", "progress", "ranges"]),
         ("digest", vec![]),
         ("progress", vec![]),
+        ("ranges", vec![]),
         ("redact", vec![]),
         ("table", vec![]),
         ("tensor", vec![]),

@@ -5,6 +5,10 @@
 mod served;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use served::{Served, refused};
@@ -75,6 +79,47 @@ fn what_is_there_is_listed_with_filters() {
     refused(&served.run(&["artifact", "ls", "nowhere"]), 3, &["nowhere", "hint"]);
     refused(&served.run(&["artifact", "ls", "vectors", "--older-than", "soon"]), 2, &["30d"]);
     refused(&served.run(&["artifact", "ls", "vectors", "--metadata", "a=b"]), 2, &["collection"]);
+}
+
+/// Passes everything on to the server and counts what is asked of it.
+fn counting(served: &Served) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (count, target) = (Arc::new(AtomicUsize::new(0)), served.base_url().trim_start_matches("http://").to_owned());
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&target).unwrap());
+            let (mut back, mut from) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let counted = Arc::clone(&counted);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut back));
+            std::thread::spawn(move || {
+                let mut buffer = [0; 65_536];
+                while let Ok(n @ 1..) = client.read(&mut buffer) {
+                    let asked = buffer[..n].windows(13).filter(|bytes| bytes == b"POST /graphql").count();
+                    counted.fetch_add(asked, Ordering::SeqCst);
+                    server.write_all(&buffer[..n]).unwrap();
+                }
+            });
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn many_collections_are_one_request() {
+    let served = Served::start();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let run = start(&served, "logger").await;
+        for index in 0..12 {
+            run.log_artifact(&draft(&format!("model-{index:02}"), &format!("type-{}", index % 3), "x")).await.unwrap();
+        }
+        run.finish(0).await.unwrap();
+    });
+    let (address, count) = counting(&served);
+    let path = format!("{}/vectors", served.entity);
+    let listed = served.ok(&["artifact", "ls", &path, "--base-url", &address]);
+    assert_eq!((listed["artifacts"].as_array().unwrap().len(), count.load(Ordering::SeqCst)), (12, 1));
 }
 
 #[test]

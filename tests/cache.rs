@@ -148,6 +148,8 @@ fn a_lock_that_cannot_be_read_stops_pruning() {
     json(&served.run(&fit(&["--json"])));
     fs::write(served.folder.path().join("fit/wandb-pca.lock"), "version = 99\n").unwrap();
     refused(&served.run(&["cache", "prune", "--max-size", "0"]), 1, &["wandb-pca.lock", "newer"]);
+    let info = json(&served.run(&["cache", "info", "--json"]));
+    assert!(info["unreadable_locks"][0].as_str().unwrap().contains("wandb-pca.lock"), "{info}");
     assert_eq!(fs::read_dir(served.folder.path().join("cache/artifacts/obj/md5")).unwrap().count(), 3);
 }
 

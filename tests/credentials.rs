@@ -258,7 +258,8 @@ async fn login_verifies_the_key_and_stores_it_without_harm_to_the_file() {
     assert_eq!(wrong.status.code(), Some(4), "{}", text(&wrong));
     assert!(!home.join(".netrc").exists());
     fs::create_dir(home.join("dotfiles")).unwrap();
-    fs::write(home.join("dotfiles/netrc"), "machine a.example login me password secret\n").unwrap();
+    let others = "machine a.example login me password secret\ndefault login x password no-key\n";
+    fs::write(home.join("dotfiles/netrc"), others).unwrap();
     fs::set_permissions(home.join("dotfiles/netrc"), fs::Permissions::from_mode(0o640)).unwrap();
     symlink("dotfiles/netrc", home.join(".netrc")).unwrap();
     let done = login(home, server.base_url(), &format!("{key}\n")).await;
@@ -266,7 +267,7 @@ async fn login_verifies_the_key_and_stores_it_without_harm_to_the_file() {
     let netrc = fs::read_to_string(home.join("dotfiles/netrc")).unwrap();
     let machine = server.base_url().strip_prefix("http://").unwrap();
     let entry = format!("machine {machine}\n  login user\n  password {key}\n");
-    assert_eq!(netrc, format!("machine a.example login me password secret\n{entry}"));
+    assert_eq!(netrc, format!("{others}{entry}"));
     assert!(fs::symlink_metadata(home.join(".netrc")).unwrap().is_symlink());
     assert_eq!(fs::metadata(home.join(".netrc")).unwrap().permissions().mode() & 0o777, 0o640);
     let who = run(home, &["whoami", "-vv", "--base-url", server.base_url()], &[]).await;

@@ -13,7 +13,7 @@ mod command;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use command::{Served, command, files_below, json, refused, run};
 
@@ -70,7 +70,7 @@ fn what_the_server_refuses_is_told_with_its_code() {
     refused(&served.run(&["artifact", "get", "local/none/nothing:latest"]), 3, &["local/none/nothing", "hint:"]);
     let wrong = "0".repeat(40);
     let denied = served.with_key(&wrong, &["whoami"]);
-    refused(&denied, 4, &["does not accept the API key", "hint:"]);
+    refused(&denied, 4, &["does not accept the credential", "hint:"]);
     assert!(!String::from_utf8_lossy(&denied.stderr).contains(&wrong), "the key is not repeated");
     let nobody = command(&["--base-url", "http://127.0.0.1:9", "artifact", "get", "e/p/n", "-q"])
         .env("WANDB_API_KEY", &wrong)
@@ -151,6 +151,35 @@ fn checkpoints_that_do_not_match_are_named() {
 }
 
 #[test]
+fn layers_of_artifacts_are_read_without_fetching_the_rest() {
+    let served = Served::start();
+    let large: Vec<f32> = (0..400_000u32).map(|i| (i % 251) as f32).collect();
+    for (name, shift) in [("m_pt", 0.0), ("m_task_0", 1.0), ("m_task_1", 3.0)] {
+        let path = served.folder.path().join(name).join("trained.ckpt");
+        let head: Vec<f32> = (0..30_000u16).map(|i| f32::from(i) + shift).collect();
+        checkpoint(&path, &[("body", &large), ("head.weight", &head), ("head.bias", &[shift])]);
+        json(&served.run(&["artifact", "put", path.to_str().unwrap(), "--name", &format!("p/{name}"), "--json"]));
+    }
+    let list = json(&served.run(&["inspect", "p/m_pt", "--json"]));
+    assert_eq!((&list["schema"], &list["verified"]), (&Value::from("wandb-pca/inspect/2"), &Value::from("partly")));
+    assert_eq!((&list["path"], &list["tensors"][0]["norm"]), (&Value::Null, &Value::Null));
+    assert!(list["parts"]["fetched_bytes"].as_u64().unwrap() < 64_000);
+    let text = served.run(&["inspect", "p/m_pt", "--layers", "head.*"]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains("head.bias") && !text.contains("body") && text.contains("partly verified"), "{text}");
+    let arguments = ["fit", "--pretrained", "p/m_pt", "--finetuned", "p/m_task_{seed}", "--seeds", "0,1", "--json"];
+    let fit_of = |more: &[&str]| json(&served.run(&[&arguments[..], more].concat()));
+    let parts = fit_of(&["--layers", "head.*", "--out", "parts"]);
+    assert_eq!((&parts["schema"], &parts["verified"]), (&Value::from("wandb-pca/fit/2"), &Value::from("partly")));
+    assert!(parts["inputs"].as_array().unwrap().iter().all(|input| input["verified"] == "partly"));
+    let whole = fit_of(&["--layers", "head.*", "--out", "whole", "--whole"]);
+    assert_eq!((&whole["verified"], &whole["layers"]), (&Value::from("whole"), &parts["layers"]));
+    // The lock of the fit of parts holds the fit of whole files too.
+    fit_of(&["--layers", "head.*", "--out", "parts", "--locked"]);
+    refused(&served.run(&[&arguments[..], &["--partial"]].concat()), 2, &["--layers"]);
+}
+
+#[test]
 fn a_model_is_not_drawn_from_files_that_changed_since_the_fit() {
     let (folder, good) = fit_with(&[("a", &[1.0, 2.0]), ("b", &[0.0])]);
     json(&good);
@@ -176,31 +205,4 @@ fn inputs_that_are_none_are_told_apart() {
     refused(&run(&["fit", "--pretrained", broken, "--finetuned", broken, "--seeds", "0..2"]), 2, &["{seed}"]);
     refused(&run(&["sample", folder.path().to_str().unwrap()]), 1, &["is not a fit", "hint:"]);
     refused(&run(&["frobnicate"]), 2, &["frobnicate"]);
-}
-
-#[test]
-fn a_disk_that_is_full_leaves_nothing_under_a_final_name() {
-    // A file system of a few blocks stands in for a full disk; making one takes root.
-    let folder = tempfile::tempdir().unwrap();
-    let small = folder.path().join("small");
-    fs::create_dir(&small).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&small).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        return;
-    }
-    let served = Served::start();
-    fs::write(served.folder.path().join("big.bin"), vec![1u8; 500_000]).unwrap();
-    json(&served.run(&["artifact", "put", "big.bin", "--name", "p/big", "--json"]));
-    let output = command(&["artifact", "get", "p/big", "--root", "out"])
-        .env("WANDB_BASE_URL", &served.base_url)
-        .env("WANDB_API_KEY", &served.api_key)
-        .env("WANDB_CACHE_DIR", &small)
-        .current_dir(served.folder.path())
-        .output()
-        .unwrap();
-    let objects: Vec<_> =
-        files_below(&small).into_iter().filter(|path| path.to_string_lossy().contains("/obj/")).collect();
-    let _ = Command::new("umount").arg(&small).status();
-    refused(&output, 1, &["space"]);
-    assert!(objects.is_empty() && !served.folder.path().join("out/big.bin").exists());
 }

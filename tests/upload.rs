@@ -363,7 +363,7 @@ async fn what_cannot_be_uploaded_is_said() {
     for (arguments, code, says) in [
         (vec!["empty"], 1, "it holds no files"),
         (vec!["one", "--include", "*.ckpt"], 1, "none of its files is wanted"),
-        (vec!["one", "two"], 5, "the draft has it already"),
+        (vec!["one", "two"], 1, "the draft has it already"),
         (vec!["gone"], 1, "gone"),
         (vec!["one", "--ttl", "soon"], 2, "30d"),
         (vec!["one", "--metadata", "[]"], 2, "JSON object"),
@@ -420,7 +420,8 @@ async fn xxh128_is_used_where_it_is_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn references_pin_what_they_point_at() {
     let lab = Lab::start().await;
-    let client = lab.client();
+    let passport = vec![("X-Passport".to_owned(), "of our server".to_owned())];
+    let client = Client::new(lab.options().with_extra_headers(passport)).unwrap();
     let web = support::Misbehaving::start().await;
     web.add("web", &[("x.bin", b"twelve bytes")]);
     let target = log(&client, &draft("target").with_file("in/f", b"target".to_vec()).unwrap()).await.unwrap().artifact;
@@ -456,8 +457,9 @@ async fn references_pin_what_they_point_at() {
     let chained = draft("chained").with_reference("f", through, Checksum::Compute).unwrap();
     let chained = log(&client, &chained).await.unwrap().artifact;
     assert_eq!(client.manifest(&chained).await.unwrap().entries["f"].reference.as_deref(), Some(theirs.as_str()));
-    // The key goes to our server only.
-    assert!(web.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
+    // The key and the extra headers go to our server only.
+    let private = |name| web.seen().iter().any(|seen| seen.headers.contains_key(name));
+    assert!(!private("authorization") && !private("x-passport"));
     let gone = draft("gone").with_reference("", format!("{}/object/web/gone", web.base), Checksum::Compute).unwrap();
     assert!(log(&client, &gone).await.unwrap_err().is_not_found());
 }

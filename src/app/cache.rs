@@ -35,6 +35,8 @@ pub struct CacheInfo {
     pub folders: BTreeMap<PathBuf, Usage>,
     /// Locks that pin objects.
     pub locks: Vec<PathBuf>,
+    /// Why locks that are there cannot be read. What they pin is not known, so that nothing is pruned.
+    pub unreadable_locks: Vec<String>,
     /// Room on the disk, where the system tells.
     pub space: Option<Space>,
 }
@@ -86,7 +88,7 @@ pub enum PruneMode {
 /// The store in numbers.
 ///
 /// # Errors
-/// [`AppError::Store`] or [`AppError::Lock`].
+/// [`AppError::Store`].
 pub async fn cache_info(session: &Session) -> Result<CacheInfo, AppError> {
     let store = session.store.clone();
     run_blocking("the store", move || {
@@ -103,6 +105,7 @@ pub async fn cache_info(session: &Session) -> Result<CacheInfo, AppError> {
             pinned: usage(&|object| pinned.objects.contains_key(&object.digest)),
             partials: inventory.partials(),
             locks,
+            unreadable_locks: pinned.unreadable.iter().map(ToString::to_string).collect(),
             space: store.space()?,
             folders: inventory.folders,
         })
@@ -162,7 +165,10 @@ pub async fn cache_prune(
 ) -> Result<(PrunePlan, Option<Pruned>), AppError> {
     let store = session.store.clone();
     run_blocking("the store", move || {
-        let pinned = roots::pinned(&store)?;
+        let mut pinned = roots::pinned(&store)?;
+        if let Some(unreadable) = pinned.unreadable.pop() {
+            return Err(unreadable.into());
+        }
         let inventory = store.inventory()?;
         let is_pinned = |digest: &Digest| pinned.objects.contains_key(digest);
         let plan = plan_pruning(&inventory, &rules, is_pinned, SystemTime::now());

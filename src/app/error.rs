@@ -117,6 +117,14 @@ pub enum AppError {
         /// What it holds.
         found: String,
     },
+    /// Parts were asked for of a file that is only read whole.
+    #[error("cannot fetch only parts of {input}: {reason}")]
+    NoParts {
+        /// The input.
+        input: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// What was to be unlinked is where it was logged.
     #[error("{artifact} is no link; it was logged there")]
     NotALink {
@@ -211,6 +219,8 @@ pub enum FailureKind {
     Integrity,
     /// The network or the server did not answer in time.
     Network,
+    /// Done, but not all of it is on the server.
+    Partly,
 }
 
 impl AppError {
@@ -261,6 +271,9 @@ fn checkpoint_kind(error: &CheckpointError) -> FailureKind {
 }
 
 fn wandb_kind(error: &WandbError) -> FailureKind {
+    if matches!(error, WandbError::NotSent { .. }) {
+        return FailureKind::Partly;
+    }
     if error.is_not_found() {
         FailureKind::NotFound
     } else if error.is_denied() {

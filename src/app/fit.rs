@@ -11,6 +11,7 @@ use crate::analysis::{
 };
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::progress::{Progress, Stage};
+use crate::report::input::Verified;
 use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
@@ -19,6 +20,7 @@ use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::input::{Input, Seeded};
 use super::lock::{LOCK_FILE, Lock};
+use super::parts::{Extent, Wish, pull_parts};
 use super::pinned::{LockMode, Pins};
 use super::pull::{Pulled, pull_pinned};
 use super::roots;
@@ -44,6 +46,8 @@ pub struct FitOptions {
     pub key: Option<String>,
     /// The checkpoint in artifacts that hold several files.
     pub file: Option<String>,
+    /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
+    pub extent: Extent,
     /// What to do with the lock in `folder`, where there is one.
     pub lock: LockMode,
 }
@@ -60,6 +64,7 @@ impl FitOptions {
             layer_globs: Vec::new(),
             key: None,
             file: None,
+            extent: Extent::default(),
             lock: LockMode::default(),
         }
     }
@@ -107,7 +112,13 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     let inputs: Vec<Seeded> = std::iter::once(pretrained).chain(options.finetuned.iter().cloned()).collect();
     let pins = Pins::read(&options.folder.join(LOCK_FILE), options.lock)?;
     let files: Vec<_> = inputs.iter().map(|seeded| (seeded, options.file.as_deref())).collect();
-    let pulled = pull_pinned(session, &files, &pins).await?;
+    let pulled = match &select {
+        None => pull_pinned(session, &files, &pins).await?,
+        Some(globs) => {
+            let wish = Wish { layers: Some(globs.clone()), key: options.key.clone(), extent: options.extent };
+            pull_parts(session, &files, (&pins, &wish)).await?
+        }
+    };
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
     if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
         locked.hold(&lock)?;
@@ -157,7 +168,9 @@ pub(super) fn compute(
 }
 
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
-    let options = OpenOptions { key, verify_crc: !pulled.record.verified, ..OpenOptions::default() };
+    let present = pulled.parts.as_ref().map(|parts| parts.present.clone());
+    let verify_crc = pulled.record.verified != Verified::Whole;
+    let options = OpenOptions { key, verify_crc, present, ..OpenOptions::default() };
     Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
 }
 
@@ -277,7 +290,7 @@ pub(super) fn totals(fits: &[LayerFit]) -> Totals {
     }
 }
 
-fn globs(patterns: &[String]) -> Result<Option<GlobSet>, AppError> {
+pub(super) fn globs(patterns: &[String]) -> Result<Option<GlobSet>, AppError> {
     if patterns.is_empty() {
         return Ok(None);
     }

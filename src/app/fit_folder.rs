@@ -147,7 +147,7 @@ impl Fit {
             Err(error) => return Err(AppError::file("read", &path)(error)),
         };
         let record: FitRecord = serde_json::from_slice(&text).map_err(|error| not_a_fit(&path, error))?;
-        if record.schema != FIT_SCHEMA {
+        if !record.has_known_shape() {
             return Err(not_a_fit(&path, format!("it has the shape {}, not {FIT_SCHEMA}", record.schema)));
         }
         let path = folder.join(GRAM_FILE);

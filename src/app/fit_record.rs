@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
+use crate::report::input::Verified;
 
 /// Name and version of the shape of `fit.json`.
-pub const FIT_SCHEMA: &str = "wandb-pca/fit/1";
+pub const FIT_SCHEMA: &str = "wandb-pca/fit/2";
+/// The shape before, which is read as well: `verified` was true or false.
+const FORMER_SCHEMA: &str = "wandb-pca/fit/1";
 
 /// Everything about a fit that is not a number of a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,10 +69,27 @@ pub struct InputRecord {
     pub size: u64,
     /// W&B's digest of the file, with its algorithm; of a reference that no digest proves, its name in the store.
     pub digest: Option<String>,
-    /// SHA-256 of the file; local files are not hashed.
+    /// SHA-256 of the file; local files are not hashed, nor are those of which only parts were fetched.
     pub sha256: Option<Sha256>,
-    /// Whether every byte was checked against a digest.
-    pub verified: bool,
+    /// What was checked of the bytes that were read.
+    pub verified: Verified,
+}
+
+impl FitRecord {
+    /// Whether this program reads the record's shape.
+    pub(super) fn has_known_shape(&self) -> bool {
+        [FIT_SCHEMA, FORMER_SCHEMA].contains(&self.schema.as_str())
+    }
+
+    /// All inputs, the pretrained one first.
+    pub fn inputs(&self) -> impl Iterator<Item = &InputRecord> {
+        std::iter::once(&self.pretrained).chain(&self.finetuned)
+    }
+
+    /// What was checked of every input at least.
+    pub fn verified(&self) -> Verified {
+        self.inputs().map(|input| input.verified).min().unwrap_or_default()
+    }
 }
 
 impl InputRecord {

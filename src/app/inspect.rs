@@ -1,9 +1,12 @@
-//! What a checkpoint holds: its tensors, with the norm of each.
+//! What a checkpoint holds: its tensors, with the norm of each where its bytes are here or asked for.
 
 use std::path::PathBuf;
 
-use crate::checkpoint::Format;
+use globset::GlobSet;
+
+use crate::checkpoint::{Checkpoint, Format};
 use crate::progress::{Progress, Stage};
+use crate::report::input::Verified;
 use crate::table::{ColumnKind, Table};
 use crate::tensor::TensorView;
 
@@ -12,8 +15,22 @@ use super::error::AppError;
 use super::fit;
 use super::input::{Input, Seeded};
 use super::layer_table::shape_text;
-use super::pull::{Pulled, pull};
+use super::parts::{Extent, Parts, Wish, pull_parts};
+use super::pinned::Pins;
+use super::pull::Pulled;
 use super::session::Session;
+
+/// Whether norms are computed, which reads every byte of a tensor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Norms {
+    /// Where the bytes are here: in local files, in the store, and of the layers that were asked for.
+    #[default]
+    Here,
+    /// Always, fetching the bytes.
+    Always,
+    /// Never.
+    Never,
+}
 
 /// What to look at.
 #[derive(Debug, Clone)]
@@ -25,14 +42,26 @@ pub struct InspectOptions {
     pub file: Option<String>,
     /// Nested dictionary that holds the weights, where there are several.
     pub key: Option<String>,
-    /// Read every element and compute norms.
-    pub norms: bool,
+    /// Globs over the names of tensors; all of them when empty.
+    pub layer_globs: Vec<String>,
+    /// Whether to compute norms.
+    pub norms: Norms,
+    /// Fetch all of an artifact's file, and verify it, instead of what is looked at.
+    pub whole: bool,
 }
 
 impl InspectOptions {
-    /// All of a checkpoint, norms included.
+    /// All of a checkpoint, with norms where its bytes are here.
     pub fn new(input: Input) -> Self {
-        Self { input, file: None, key: None, norms: true }
+        Self { input, file: None, key: None, layer_globs: Vec::new(), norms: Norms::Here, whole: false }
+    }
+
+    /// The layers whose bytes are looked at, which is none for a mere list, and how much of a file to fetch for that.
+    fn wish(&self, globs: Option<&GlobSet>) -> Wish {
+        let all = self.norms == Norms::Always && globs.is_none();
+        let extent = if self.whole || all { Extent::Whole } else { Extent::Cheaper };
+        let layers = globs.filter(|_| self.norms != Norms::Never).cloned();
+        Wish { layers, key: self.key.clone(), extent }
     }
 }
 
@@ -40,35 +69,54 @@ impl InspectOptions {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Where its bytes are.
-    pub path: PathBuf,
+    /// Where its bytes are; `None` when only parts of them were fetched.
+    pub path: Option<PathBuf>,
+    /// The artifact version it comes from.
+    pub artifact: Option<String>,
+    /// Size of the file in bytes.
+    pub size: u64,
     /// What kind of file it is.
     pub format: Format,
-    /// Whether every byte was checked against W&B's digest.
-    pub verified: bool,
+    /// What was checked of the bytes that were read.
+    pub verified: Verified,
+    /// What was fetched, when that was not all.
+    pub parts: Option<Parts>,
     /// One row a tensor: tensor, dtype, shape, parameters, bytes, norm.
     pub tensors: Table,
-    /// Elements of all tensors.
+    /// Elements of all tensors listed.
     pub parameters: u64,
     /// Tensors that are listed and not read, with the reason.
     pub skipped: Vec<(String, String)>,
 }
 
-/// Lists the tensors of a checkpoint.
+/// Lists the tensors of a checkpoint. Of an artifact that is not in the store, only what is looked at is fetched.
 ///
 /// # Errors
 /// [`AppError`] naming the input, and the tensor where one is damaged.
 pub async fn inspect(session: &Session, options: InspectOptions) -> Result<Inspection, AppError> {
+    let globs = fit::globs(&options.layer_globs)?;
     let seeded = Seeded { seed: None, input: options.input.clone() };
-    let mut pulled = pull(session, &[seeded], options.file.as_deref()).await?;
+    let wish = options.wish(globs.as_ref());
+    let input = [(&seeded, options.file.as_deref())];
+    let mut pulled = pull_parts(session, &input, (&Pins::default(), &wish)).await?;
     let pulled = pulled.pop().ok_or(AppError::Worker { what: "the inspection" })?;
+    let norms = options.norms != Norms::Never && (pulled.parts.is_none() || wish.layers.is_some());
     let progress = session.progress.clone();
-    run_blocking("the inspection", move || list(&pulled, &options, &progress)).await
+    let key = options.key;
+    run_blocking("the inspection", move || {
+        let checkpoint = fit::open(&pulled, key)?;
+        list(&pulled, &checkpoint, (globs.as_ref(), norms), &progress)
+    })
+    .await
 }
 
-fn list(pulled: &Pulled, options: &InspectOptions, progress: &Progress) -> Result<Inspection, AppError> {
+fn list(
+    pulled: &Pulled,
+    checkpoint: &Checkpoint,
+    (globs, norms): (Option<&GlobSet>, bool),
+    progress: &Progress,
+) -> Result<Inspection, AppError> {
     use ColumnKind::{Integer, Number, Text};
-    let checkpoint = fit::open(pulled, options.key.clone())?;
     let columns = [
         ("tensor", Text),
         ("dtype", Text),
@@ -78,9 +126,11 @@ fn list(pulled: &Pulled, options: &InspectOptions, progress: &Progress) -> Resul
         ("norm", Number),
     ];
     let mut tensors = Table::new(columns);
-    let bytes = checkpoint.tensors().iter().map(|info| info.bytes).sum();
-    let task = options.norms.then(|| progress.begin(Stage::Compute, "norms", Some(bytes)));
-    for info in checkpoint.tensors() {
+    let wanted = |name: &str| globs.is_none_or(|globs| globs.is_match(name));
+    let listed: Vec<_> = checkpoint.tensors().iter().filter(|info| wanted(&info.name)).collect();
+    let bytes = listed.iter().map(|info| info.bytes).sum();
+    let task = norms.then(|| progress.begin(Stage::Compute, "norms", Some(bytes)));
+    for info in &listed {
         let norm = match &task {
             Some(task) if !info.dtype.is_complex() => {
                 let view = checkpoint.tensor(&info.name).map_err(AppError::checkpoint("read", &pulled.record.input))?;
@@ -99,12 +149,16 @@ fn list(pulled: &Pulled, options: &InspectOptions, progress: &Progress) -> Resul
         ];
         tensors.push(row)?;
     }
+    let skipped = checkpoint.skipped().iter().filter(|skipped| wanted(&skipped.name));
     Ok(Inspection {
-        path: pulled.path.clone(),
+        path: pulled.parts.is_none().then(|| pulled.path.clone()),
+        artifact: pulled.record.resolved.clone(),
+        size: pulled.record.size,
         format: checkpoint.format(),
         verified: pulled.record.verified,
-        parameters: checkpoint.tensors().iter().map(|info| info.len() as u64).sum(),
-        skipped: checkpoint.skipped().iter().map(|skipped| (skipped.name.clone(), skipped.reason.clone())).collect(),
+        parts: pulled.parts.clone(),
+        parameters: listed.iter().map(|info| info.len() as u64).sum(),
+        skipped: skipped.map(|skipped| (skipped.name.clone(), skipped.reason.clone())).collect(),
         tensors,
     })
 }

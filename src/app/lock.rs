@@ -47,8 +47,27 @@ pub struct LockedFile {
     pub digest: String,
     /// Size in bytes.
     pub size: u64,
-    /// SHA-256 of the file.
-    pub sha256: Sha256,
+    /// SHA-256 of the file; absent when only parts of it were fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+}
+
+impl LockedArtifact {
+    /// Whether nothing that both say about the artifact differs.
+    fn agrees(&self, other: &Self) -> bool {
+        (&self.reference, &self.resolved, &self.digest) == (&other.reference, &other.resolved, &other.digest)
+            && self.files.len() == other.files.len()
+            && self.files.iter().zip(&other.files).all(|(file, other)| file.agrees(other))
+    }
+}
+
+impl LockedFile {
+    /// Whether nothing that both say about the file differs.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let hashes = self.sha256.zip(other.sha256);
+        (&self.path, &self.digest, self.size) == (&other.path, &other.digest, other.size)
+            && hashes.is_none_or(|(one, other)| one == other)
+    }
 }
 
 /// A lock that cannot be used, or inputs that are not the locked ones.
@@ -167,7 +186,7 @@ impl Lock {
     pub fn hold(&self, now: &Self) -> Result<(), LockError> {
         for artifact in &now.artifacts {
             let locked = self.entry(&artifact.reference);
-            if locked != Some(artifact) {
+            if !locked.is_some_and(|locked| locked.agrees(artifact)) {
                 return Err(LockError::drift(&artifact.reference, locked, artifact.to_string()));
             }
         }
@@ -193,7 +212,11 @@ impl fmt::Display for LockedArtifact {
 
 impl fmt::Display for LockedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} bytes with sha256 {}", self.digest, self.size, self.sha256)
+        write!(f, "{} of {} bytes", self.digest, self.size)?;
+        match self.sha256 {
+            Some(sha256) => write!(f, " with sha256 {sha256}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -210,7 +233,7 @@ mod tests {
                 path: "trained.ckpt".into(),
                 digest: "md5:d41d8cd98f00b204e9800998ecf8427e".into(),
                 size: 0,
-                sha256: Sha256::of(b""),
+                sha256: Some(Sha256::of(b"")),
             }],
         }])
     }
@@ -224,6 +247,14 @@ mod tests {
         let read = Lock::read(&path).unwrap().unwrap();
         assert_eq!(read, lock("v1"));
         read.hold(&lock("v1")).unwrap();
+        // A file of which only parts were read has no hash to hold it to; its digest stands for it.
+        let mut parts = lock("v1");
+        parts.artifacts[0].files[0].sha256 = None;
+        read.hold(&parts).unwrap();
+        parts.write(&path).unwrap();
+        Lock::read(&path).unwrap().unwrap().hold(&read).unwrap();
+        parts.artifacts[0].files[0].size = 1;
+        assert!(read.hold(&parts).is_err());
         let drift = read.hold(&lock("v2")).unwrap_err();
         assert!(matches!(&drift, LockError::Drift { reference, .. } if reference == "e/p/n:latest"));
         assert!(drift.to_string().contains("e/p/n:v2"));

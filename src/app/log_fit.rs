@@ -1,10 +1,10 @@
 //! A fit as a W&B run: config, summary, tables, the `pca` artifact, and its inputs as lineage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::wandb::{Artifact, ArtifactDraft, Run, RunOptions, WandbError};
+use crate::wandb::{ArtifactDraft, ArtifactName, QualifiedName, Run, RunOptions, WandbError};
 
 use super::error::AppError;
 use super::fit_folder::Fit;
@@ -12,6 +12,7 @@ use super::lock::LOCK_FILE;
 use super::report::page_of;
 use super::sample::Sampled;
 use super::session::Session;
+use super::sync::explain_wandb;
 
 /// Where a run goes and what it is called.
 #[derive(Debug, Clone, Default)]
@@ -45,10 +46,22 @@ pub struct LogOptions {
 pub struct Logged {
     /// `entity/project/id`.
     pub path: String,
-    /// Where a person looks at it.
-    pub url: String,
-    /// Names of the artifact versions it made, in order.
+    /// Where a person looks at it; nothing while it is on no server.
+    pub url: Option<String>,
+    /// Names of the artifact versions it made, in order; of their collections where the versions are not made yet.
     pub artifacts: Vec<String>,
+    /// What is left to be sent.
+    pub unsent: Option<Unsent>,
+}
+
+/// A run that is in its folder and not, or not entirely, on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unsent {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What stood in the way; nothing when the run was meant to be offline.
+    pub reason: Option<String>,
 }
 
 /// Logs a fit that was written to `folder`.
@@ -63,18 +76,18 @@ pub async fn log_fit(
     let tables = [("pca/layers", fit.layer_table()?), ("pca/components", fit.component_table()?)];
     let page = page_of(fit)?;
     let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
-    let used = inputs(session, fit).await?;
+    let used = inputs(fit)?;
     let run = start(session, fit, (options, "pca")).await?;
     let work = async {
-        for artifact in &used {
-            run.use_artifact(artifact).await?;
+        for name in &used {
+            run.use_version(name).await?;
         }
         for (key, table) in &tables {
             run.log_table(key, table).await?;
         }
         let mut artifacts = Vec::new();
         if !options.without_artifact {
-            artifacts.push(run.log_artifact(&draft).await?.name().to_string());
+            artifacts.push(spool(&run, &draft).await?);
         }
         run.upload_file("report.html", page.into_bytes()).await?;
         run.set_summary(summary(fit)).await?;
@@ -95,15 +108,15 @@ pub async fn log_samples(
 ) -> Result<Logged, AppError> {
     let drafts = models.iter().map(|model| sample_draft(fit, model)).collect::<Result<Vec<_>, _>>();
     let drafts = drafts.map_err(AppError::wandb("describe the sampled models"))?;
-    let used = inputs(session, fit).await?;
+    let used = inputs(fit)?;
     let run = start(session, fit, (options, "sample")).await?;
     let work = async {
-        for artifact in &used {
-            run.use_artifact(artifact).await?;
+        for name in &used {
+            run.use_version(name).await?;
         }
         let mut names = Vec::with_capacity(drafts.len());
         for (draft, model) in drafts.iter().zip(models) {
-            names.push(run.log_artifact(draft).await?.name().to_string());
+            names.push(spool(&run, draft).await?);
             let row = json!({
                 "sample/number": model.number,
                 "sample/distance_to_mean": model.distance_to_mean,
@@ -117,21 +130,21 @@ pub async fn log_samples(
     finish(session, run, outcome).await
 }
 
-/// The artifact versions that the fit was made from.
-async fn inputs(session: &Session, fit: &Fit) -> Result<Vec<Artifact>, AppError> {
-    let mut artifacts = Vec::new();
-    for record in std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned) {
-        let Some(name) = &record.resolved else { continue };
-        let name = crate::wandb::ArtifactName::parse(name).map_err(AppError::wandb("read the fit's inputs"))?;
-        let client = session.online(&name)?;
-        let qualified = session.qualify(&name).await?;
-        artifacts.push(client.artifact(&qualified).await.map_err(AppError::wandb(format!("resolve {name}")))?);
-    }
-    Ok(artifacts)
+/// Names of the artifact versions that the fit was made from.
+fn inputs(fit: &Fit) -> Result<Vec<QualifiedName>, AppError> {
+    let records = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned);
+    let qualified = |name: &String| ArtifactName::parse(name)?.with_defaults(None, None);
+    let names = records.filter_map(|record| record.resolved.as_ref()).map(qualified).collect::<Result<_, _>>();
+    names.map_err(AppError::wandb("read the fit's inputs"))
+}
+
+/// Logs an artifact; the name of its version, or of its collection where the version is still to be made.
+async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
+    let logged = run.spool_artifact(draft).await?;
+    Ok(logged.map_or_else(|| draft.name().to_owned(), |artifact| artifact.name().to_string()))
 }
 
 async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)) -> Result<Run, AppError> {
-    let client = session.online("a run")?;
     let own = inferred_home(fit);
     let project = options.project.clone().or(session.project.clone()).or(own.as_ref().map(|(_, p)| p.clone()));
     let entity = options.entity.clone().or(session.entity.clone()).or(own.map(|(entity, _)| entity));
@@ -153,7 +166,7 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
         .with_tags(options.tags.clone())
         .with_notes(options.notes.clone())
         .with_config(own);
-    client.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
+    session.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
 }
 
 /// Entity and project of the fine-tuned checkpoints: results live beside them unless told otherwise.
@@ -170,12 +183,17 @@ pub(super) async fn finish(
     outcome: Result<Vec<String>, WandbError>,
 ) -> Result<Logged, AppError> {
     let path = run.path();
-    let url = format!("{}/{}/{}/runs/{}", session.app_url, run.entity(), run.project(), run.id());
+    let url = run.is_online().then(|| session.run_url([run.entity(), run.project(), run.id()]));
+    let offline = (!run.is_online()).then(|| Unsent { folder: run.folder().to_owned(), reason: None });
     match outcome {
-        Ok(artifacts) => {
-            run.finish(0).await.map_err(AppError::wandb(format!("finish run {path}")))?;
-            Ok(Logged { path, url, artifacts })
-        }
+        Ok(artifacts) => match run.finish(0).await {
+            Ok(()) => Ok(Logged { path, url, artifacts, unsent: offline }),
+            Err(WandbError::NotSent { folder, source: Some(source), .. }) => {
+                let reason = Some(explain_wandb(&source));
+                Ok(Logged { path, url, artifacts, unsent: Some(Unsent { folder, reason }) })
+            }
+            Err(error) => Err(AppError::wandb(format!("finish run {path}"))(error)),
+        },
         Err(error) => {
             if let Err(second) = run.finish(1).await {
                 tracing::warn!("run {path} could not be marked failed: {second}");
@@ -237,6 +255,7 @@ fn config(fit: &Fit) -> Map<String, Value> {
         "pretrained": version(&record.pretrained),
         "finetuned": record.finetuned.iter().map(version).collect::<Vec<_>>(),
         "layers": record.layer_globs,
+        "inputs_verified": record.verified().name(),
         "program": record.program,
     }))
 }
@@ -253,6 +272,7 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         "pca/mean_squared_norm": totals.mean_squared_norm,
         "pca/seeds": fit.record.finetuned.len(),
         "pca/skipped_tensors": fit.record.skipped.len(),
+        "pca/inputs_verified": fit.record.verified().name(),
     }));
     if let Some(whole) = fit.whole_model() {
         summary.extend(object(json!({

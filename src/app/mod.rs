@@ -20,6 +20,7 @@ mod inspect;
 mod layer_table;
 mod lock;
 mod log_fit;
+mod parts;
 mod pinned;
 mod pull;
 mod recorded;
@@ -29,6 +30,7 @@ mod roots;
 mod sample;
 mod session;
 pub mod study;
+mod sync;
 
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
@@ -39,11 +41,13 @@ pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};
 pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
 pub use input::{Input, InputError, Seeded, expand, parse_seeds};
-pub use inspect::{InspectOptions, Inspection, inspect};
+pub use inspect::{InspectOptions, Inspection, Norms, inspect};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};
-pub use log_fit::{LogOptions, Logged, log_fit, log_samples};
+pub use log_fit::{LogOptions, Logged, Unsent, log_fit, log_samples};
+pub use parts::{Extent, MOST_SHARE, Parts, SMALL};
 pub use pinned::LockMode;
 pub use pull::{Pulled, pull};
 pub use report::{report, report_input};
 pub use sample::{Draw, ModelFormat, SampleOptions, Sampled, sample};
 pub use session::Session;
+pub use sync::{SyncFolder, SyncRequest, SyncState, clean, explain_wandb, runs_to_send, sync};

@@ -7,7 +7,7 @@ use crate::wandb::{ArtifactName, QualifiedName};
 
 use super::error::AppError;
 use super::lock::{Lock, LockError, LockedArtifact};
-use super::resolve::{Resolved, Version, all, qualify, versions, with_manifests};
+use super::resolve::{Resolved, Version, qualify, versions, with_manifests};
 use super::session::Session;
 
 /// What to do with a lock that is there.
@@ -60,7 +60,7 @@ impl Pins {
                 found: file.to_string(),
             };
             match entry.files.iter().find(|locked| locked.path == file.path) {
-                Some(locked) if locked != file => return Err(drift(locked.to_string())),
+                Some(locked) if !locked.agrees(file) => return Err(drift(locked.to_string())),
                 None if self.mode == LockMode::Locked => return Err(drift("nothing for it".to_owned())),
                 _ => {}
             }
@@ -69,15 +69,16 @@ impl Pins {
     }
 }
 
-/// What every name stands for, in their order: as locked, or as the server says.
+/// What every name stands for, in their order: as locked, or as the server says. What is wrong with one name is in its
+/// place.
 ///
 /// # Errors
-/// [`LockError::Drift`] as the mode says; otherwise as [`resolve`](super::resolve::resolve).
+/// [`LockError::Drift`] as the mode says, and what concerns all names.
 pub(super) async fn resolve_pinned(
     session: &Session,
     names: &[ArtifactName],
     pins: &Pins,
-) -> Result<Vec<Resolved>, AppError> {
+) -> Result<Vec<Result<Resolved, AppError>>, AppError> {
     let names = qualify(session, names).await?;
     let mut asked = Vec::with_capacity(names.len());
     let mut moved = Vec::new();
@@ -101,8 +102,8 @@ pub(super) async fn resolve_pinned(
         tell_moved(session, pins, name, now.as_ref().ok().map(|artifact| artifact.name()))?;
     }
     let named: Vec<Version> = names.into_iter().zip(found).map(|(name, (_, found))| (name, found)).collect();
-    let resolved = all(with_manifests(session, named).await?)?;
-    for resolved in &resolved {
+    let resolved = with_manifests(session, named).await?;
+    for resolved in resolved.iter().flatten() {
         if let Some(entry) = pins.entry(&resolved.asked).filter(|entry| entry.digest != resolved.artifact.digest) {
             let found = format!("{} with digest {}", resolved.artifact.name(), resolved.artifact.digest);
             return Err(LockError::drift(&entry.reference, Some(entry), found).into());

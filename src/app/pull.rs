@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::digest::Digest;
+use crate::report::input::Verified;
 use crate::store::EtagKey;
 use crate::wandb::{Artifact, DownloadOptions, DownloadedArtifact, Filter, Manifest, Origin, Wanted};
 
@@ -14,6 +15,7 @@ use super::error::AppError;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
 use super::lock::{LockedArtifact, LockedFile};
+use super::parts::Parts;
 use super::pinned::{Pins, resolve_pinned};
 use super::resolve::{Resolved, obtain};
 use super::session::Session;
@@ -33,6 +35,8 @@ pub struct Pulled {
     pub artifact: Option<Artifact>,
     /// Whether bytes came over the network now.
     pub downloaded: bool,
+    /// Which parts of it are here, when it was not fetched whole.
+    pub parts: Option<Parts>,
     pub(super) locked: Option<LockedArtifact>,
 }
 
@@ -52,25 +56,46 @@ pub(super) async fn pull_pinned(
     inputs: &[(&Seeded, Option<&str>)],
     pins: &Pins,
 ) -> Result<Vec<Pulled>, AppError> {
+    let choices = choose_pinned(session, inputs, pins).await?;
+    let inputs: Vec<&Seeded> = inputs.iter().map(|(seeded, _)| *seeded).collect();
+    pull_chosen(session, (&inputs, choices), pins).await
+}
+
+/// What the artifacts among the inputs stand for, in their order, and which of their files are meant.
+pub(super) async fn choose_pinned(
+    session: &Session,
+    inputs: &[(&Seeded, Option<&str>)],
+    pins: &Pins,
+) -> Result<Vec<Result<Choice, AppError>>, AppError> {
     let of_artifact = |(seeded, file): &(&Seeded, Option<&str>)| match &seeded.input {
         Input::Artifact(name) => Some((name.clone(), file.map(str::to_owned))),
         Input::File(_) => None,
     };
     let (names, files): (Vec<_>, Vec<_>) = inputs.iter().filter_map(of_artifact).unzip();
     let resolved = resolve_pinned(session, &names, pins).await?;
-    let choices = resolved.into_iter().zip(files).map(|(resolved, file)| choose(resolved, file.as_deref()));
-    let choices = choices.collect::<Result<Vec<Choice>, _>>()?;
-    let wanted = choices.iter().map(|choice| choice.wanted.clone()).collect();
+    Ok(resolved.into_iter().zip(files).map(|(resolved, file)| choose(resolved?, file.as_deref())).collect())
+}
+
+/// Makes inputs readable of which it is known what the artifacts among them stand for, or why that is not known.
+pub(super) async fn pull_chosen(
+    session: &Session,
+    (inputs, choices): (&[&Seeded], Vec<Result<Choice, AppError>>),
+    pins: &Pins,
+) -> Result<Vec<Pulled>, AppError> {
+    // Once all files are had, every name was resolved.
+    let chosen: Vec<_> =
+        choices.iter().flatten().map(|choice| (choice.reference.clone(), choice.path.clone())).collect();
+    let wanted = choices.into_iter().map(|choice| choice.map(|choice| choice.wanted)).collect();
     let downloads = obtain(session, wanted, &DownloadOptions::default()).await?;
     know_sha256(session, &downloads).await?;
-    let mut got = choices.iter().zip(downloads);
+    let mut got = chosen.into_iter().zip(downloads);
     let mut pulled = Vec::with_capacity(inputs.len());
-    for (seeded, _) in inputs {
+    for &seeded in inputs {
         let one = match &seeded.input {
             Input::File(path) => local(seeded, path)?,
             Input::Artifact(_) => {
-                let (choice, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
-                fetched(session, (seeded, choice), download)?
+                let (chosen, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
+                fetched(session, (seeded, chosen), download)?
             }
         };
         if let Some(locked) = &one.locked {
@@ -97,6 +122,7 @@ pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option
         path: object.path,
         artifact: None,
         downloaded: false,
+        parts: None,
         locked: None,
     }))
 }
@@ -148,11 +174,11 @@ pub(super) async fn know_sha256(session: &Session, downloads: &[DownloadedArtifa
 
 fn fetched(
     session: &Session,
-    (seeded, choice): (&Seeded, &Choice),
+    (seeded, (reference, path)): (&Seeded, (String, String)),
     download: DownloadedArtifact,
 ) -> Result<Pulled, AppError> {
-    let missing = || AppError::Offline { what: format!("{} of {}", choice.path, choice.reference) };
-    let file = download.files.into_iter().find(|file| file.path == choice.path).ok_or_else(missing)?;
+    let missing = || AppError::Offline { what: format!("{path} of {reference}") };
+    let file = download.files.into_iter().find(|file| file.path == path).ok_or_else(missing)?;
     let artifact = download.artifact;
     let (digest, size) = (file.name_in_store(), file.object.size);
     let sha256 = session.store.sha256(&file.object)?;
@@ -161,21 +187,28 @@ fn fetched(
         seed: seeded.seed,
         resolved: Some(artifact.name().to_string()),
         artifact_digest: Some(artifact.digest.clone()),
-        file: PathBuf::from(&choice.path),
+        file: PathBuf::from(&path),
         size,
         digest: Some(digest.clone()),
         sha256: Some(sha256),
-        verified: file.proof.is_verified(),
+        verified: if file.proof.is_verified() { Verified::Whole } else { Verified::No },
     };
     let locked = LockedArtifact {
-        reference: choice.reference.clone(),
+        reference,
         resolved: artifact.name().to_string(),
         digest: artifact.digest.clone(),
-        files: vec![LockedFile { path: choice.path.clone(), digest, size, sha256 }],
+        files: vec![LockedFile { path: path.clone(), digest, size, sha256: Some(sha256) }],
     };
-    tracing::info!(artifact = %artifact.name(), path = choice.path, "verified");
+    tracing::info!(artifact = %artifact.name(), path, "verified");
     let downloaded = file.origin == Origin::Network;
-    Ok(Pulled { record, path: file.object.path, artifact: Some(artifact), downloaded, locked: Some(locked) })
+    Ok(Pulled {
+        record,
+        path: file.object.path,
+        artifact: Some(artifact),
+        downloaded,
+        parts: None,
+        locked: Some(locked),
+    })
 }
 
 pub(super) fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
@@ -190,7 +223,7 @@ pub(super) fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
         size,
         digest: None,
         sha256: None,
-        verified: false,
+        verified: Verified::No,
     };
-    Ok(Pulled { record, path, artifact: None, downloaded: false, locked: None })
+    Ok(Pulled { record, path, artifact: None, downloaded: false, parts: None, locked: None })
 }

@@ -9,8 +9,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::progress::Stage;
 use crate::wandb::{
-    Artifact, ArtifactName, Client, DownloadOptions, DownloadedArtifact, Manifest, QualifiedName, WandbError, Wanted,
-    present,
+    Artifact, ArtifactName, Client, DownloadOptions, DownloadedArtifact, Manifest, QualifiedName, Wanted, present,
 };
 
 use super::blocking::run_blocking;
@@ -70,11 +69,16 @@ pub(super) async fn versions(session: &Session, names: Vec<QualifiedName>) -> Re
         return run_blocking("the records", move || names.into_iter().map(remember).collect()).await;
     };
     let found = client.artifacts(&names).await.map_err(AppError::wandb(format!("resolve {first}")))?;
-    let told = |(name, found): (QualifiedName, Result<Artifact, WandbError>)| {
+    let mut versions: Vec<Version> = Vec::with_capacity(names.len());
+    for (name, found) in names.into_iter().zip(found) {
         let failed = AppError::wandb(format!("resolve {name}"));
-        (name, found.map_err(failed))
-    };
-    let versions: Vec<Version> = names.into_iter().zip(found).map(told).collect();
+        let found = match found {
+            // One explanation will do: names that are off are off in the same way.
+            Err(error) if versions.iter().all(|(_, found)| found.is_ok()) => Err(client.explain(&name, error).await),
+            found => found,
+        };
+        versions.push((name, found.map_err(failed)));
+    }
     let good = versions.iter().filter_map(|(name, found)| Some((name.clone(), found.as_ref().ok()?.clone())));
     let good: Vec<_> = good.collect();
     session.noted(run_blocking("the records", move || Ok(recorded.record(&good))).await?);
@@ -154,29 +158,33 @@ pub(super) fn all<T>(results: impl IntoIterator<Item = Result<T, AppError>>) -> 
     if lacking.is_empty() { Ok(good) } else { Err(AppError::NotInStore { missing: lacking }) }
 }
 
-/// The wanted files, verified and in the store: downloaded where they are not there and we are online.
+/// The wanted files, verified and in the store: downloaded where they are not there and we are online. What could not be
+/// resolved is passed in as it is, so that offline everything that the store lacks is told at once.
 ///
 /// # Errors
-/// The first file that could not be had; offline, all that the store lacks.
+/// The first thing that could not be had; offline, all that the store lacks.
 pub(super) async fn obtain(
     session: &Session,
-    wanted: Vec<Wanted>,
+    wanted: Vec<Result<Wanted, AppError>>,
     options: &DownloadOptions,
 ) -> Result<Vec<DownloadedArtifact>, AppError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     if let Some(client) = &session.client {
+        let wanted = all(wanted)?;
         return client.download(&session.store, &wanted, options).await.map_err(AppError::wandb("download"));
     }
     let store = session.store.clone();
-    let look = move |wanted: &Wanted| {
+    let look = move |wanted: Result<Wanted, AppError>| {
+        let wanted = wanted?;
         let name = wanted.artifact.name().to_string();
-        let (here, absent) = present(&store, wanted).map_err(AppError::wandb(format!("read {name} from the store")))?;
+        let (here, absent) =
+            present(&store, &wanted).map_err(AppError::wandb(format!("read {name} from the store")))?;
         match absent.is_empty() {
             true => Ok(here),
             false => Err(lacking(&wanted.artifact.name(), Lack::Files(absent))),
         }
     };
-    run_blocking("the store", move || all(wanted.iter().map(look))).await
+    run_blocking("the store", move || all(wanted.into_iter().map(look))).await
 }

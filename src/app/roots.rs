@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::store::{RecordKind, Store};
+use crate::store::{RecordKind, Store, StoreError};
 
 use super::error::AppError;
-use super::lock::Lock;
+use super::lock::{Lock, LockError};
 
 /// A lock that was written somewhere on this machine.
 #[derive(Serialize, Deserialize)]
@@ -19,12 +19,14 @@ struct Root {
 }
 
 /// Objects that locks name, with the locks that name them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Pinned {
     /// By digest.
     pub(super) objects: HashMap<Digest, Vec<PathBuf>>,
     /// Roots whose lock is gone.
     pub(super) stale: Vec<PathBuf>,
+    /// Locks that are there and cannot be read: what they pin is not known, so that nothing may be deleted.
+    pub(super) unreadable: Vec<LockError>,
 }
 
 /// Makes the objects that the lock at `path` names stay in the store.
@@ -38,14 +40,21 @@ pub(super) fn register(store: &Store, path: &Path) -> Result<(), AppError> {
 /// What the locks that still exist name.
 ///
 /// # Errors
-/// A lock that is there and cannot be read: what it pins is not known then, so that nothing may be deleted.
-pub(super) fn pinned(store: &Store) -> Result<Pinned, AppError> {
+/// [`StoreError`] when the roots cannot be read.
+pub(super) fn pinned(store: &Store) -> Result<Pinned, StoreError> {
     let mut pinned = Pinned::default();
     for record in store.records(RecordKind::Root)? {
         let Ok(Root { lock: path }) = serde_json::from_slice(&record) else { continue };
-        let Some(lock) = Lock::read(&path)? else {
-            pinned.stale.push(path);
-            continue;
+        let lock = match Lock::read(&path) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                pinned.stale.push(path);
+                continue;
+            }
+            Err(error) => {
+                pinned.unreadable.push(error);
+                continue;
+            }
         };
         let files = lock.artifacts.iter().flat_map(|artifact| &artifact.files);
         for digest in files.filter_map(|file| Digest::parse(&file.digest).ok()) {

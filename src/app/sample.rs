@@ -138,6 +138,10 @@ async fn reopen(session: &Session, fit: &Fit) -> Result<Vec<Pulled>, AppError> {
     let here = records.iter().map(|record| in_store(session, record)).collect::<Result<Vec<_>, _>>()?;
     let gone: Vec<&InputRecord> =
         records.iter().zip(&here).filter(|(_, here)| here.is_none()).map(|(record, _)| *record).collect();
+    for record in gone.iter().filter(|record| record.digest.is_some() && record.sha256.is_none()) {
+        let note = format!("only parts of {} were fetched for the fit; sampling needs all of it", record.input);
+        session.progress.note(&note);
+    }
     let inputs = gone.iter().map(|record| reference(record)).collect::<Result<Vec<_>, _>>()?;
     let file = |record: &'_ InputRecord| record.file.to_str().filter(|_| record.resolved.is_some()).map(str::to_owned);
     let files: Vec<_> = gone.iter().map(|record| file(record)).collect();
@@ -168,9 +172,11 @@ fn reference(record: &InputRecord) -> Result<Seeded, AppError> {
 fn check_unchanged(then: &InputRecord, now: &Pulled) -> Result<(), AppError> {
     let describe = |record: &InputRecord| match record.sha256 {
         Some(sha256) => format!("sha256 {sha256}"),
-        None => format!("{} bytes", record.size),
+        None => record.digest.clone().unwrap_or_else(|| format!("{} bytes", record.size)),
     };
-    let same = then.size == now.record.size && (then.sha256.is_none() || then.sha256 == now.record.sha256);
+    let same_digest = then.digest.is_none() || then.digest == now.record.digest;
+    let same_hash = then.sha256.is_none() || then.sha256 == now.record.sha256;
+    let same = then.size == now.record.size && same_digest && same_hash;
     match same {
         true => Ok(()),
         false => Err(AppError::InputChanged {

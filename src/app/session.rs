@@ -1,10 +1,12 @@
 //! What every verb works with: a client, a store, and who watches.
 
+use std::path::PathBuf;
+
 use url::Url;
 
 use crate::progress::Progress;
 use crate::store::{Store, StoreError};
-use crate::wandb::{ArtifactName, Client, QualifiedName};
+use crate::wandb::{ArtifactName, Client, QualifiedName, Run, RunOptions, WandbError, is_registry};
 
 use super::error::AppError;
 use super::recorded::Recorded;
@@ -24,6 +26,10 @@ pub struct Session {
     pub project: Option<String>,
     /// Root of the user interface, for links.
     pub app_url: String,
+    /// Where `wandb/` is, the folder for runs.
+    pub runs: PathBuf,
+    /// Where the folders of artifacts go when nobody says: `<collection>:<version>` in here.
+    pub artifact_dir: PathBuf,
 }
 
 impl Session {
@@ -32,10 +38,41 @@ impl Session {
         self.client.as_ref().ok_or_else(|| AppError::Offline { what: what.to_string() })
     }
 
+    /// Where a person looks at a run: entity, project, id.
+    pub fn run_url(&self, [entity, project, run]: [&str; 3]) -> String {
+        format!("{}/{entity}/{project}/runs/{run}", self.app_url)
+    }
+
+    /// Starts a run: with the server, or in a folder alone when we are offline.
+    pub(super) async fn start_run(&self, options: RunOptions) -> Result<Run, WandbError> {
+        let options = options.with_root(&self.runs);
+        match &self.client {
+            Some(client) => client.start_run(options).await,
+            None => Run::start_offline(options, self.progress.clone()),
+        }
+    }
+
     /// The name with its entity and project filled in: from the defaults, or from the key's owner.
     pub(super) async fn qualify(&self, name: &ArtifactName) -> Result<QualifiedName, AppError> {
+        if let Some(project) = name.project().or(self.project.as_deref()).filter(|project| is_registry(project)) {
+            return self.qualify_in_registry(name, project).await;
+        }
         let entity = self.entity_or_own(name.entity()).await?;
         name.with_defaults(entity.as_deref(), self.project.as_deref()).map_err(AppError::wandb("complete the name"))
+    }
+
+    /// A name in a registry, whose first part is an organisation.
+    async fn qualify_in_registry(&self, name: &ArtifactName, project: &str) -> Result<QualifiedName, AppError> {
+        let complete = AppError::wandb(format!("find the organisation of {name}"));
+        let entity = self.entity_or_own(None).await?;
+        let owner = match (&self.client, &entity) {
+            (Some(client), Some(entity)) => {
+                Some(client.registry_entity(entity, name.entity()).await.map_err(complete)?)
+            }
+            _ => name.entity().map(str::to_owned),
+        };
+        let name = name.with_entity(owner);
+        name.with_defaults(entity.as_deref(), Some(project)).map_err(AppError::wandb("complete the name"))
     }
 
     /// The entity that is meant: the given one, the default one, or that of the key's owner.

@@ -15,7 +15,7 @@ use super::{Format, OpenOptions};
 /// How much a deflated checkpoint may inflate to on disk, relative to its archive: weights barely compress.
 const MAX_SCRATCH_RATIO: u64 = 64;
 /// The record that an nn-template `.ckpt.zip` wraps.
-const NN_TEMPLATE_RECORD: &str = "checkpoint.ckpt";
+pub(super) const NN_TEMPLATE_RECORD: &str = "checkpoint.ckpt";
 
 type Read = (Format, Part, Vec<Found>);
 
@@ -120,7 +120,7 @@ fn unwrap(
 }
 
 /// What a zip archive is that is no torch archive.
-fn foreign_zip(directory: &Directory) -> &'static str {
+pub(super) fn foreign_zip(directory: &Directory) -> &'static str {
     let has = |test: fn(&str) -> bool| directory.records().any(|(name, _)| test(name));
     match () {
         () if has(|name| name.ends_with("archive_format")) => "a torch.export program; save its state dict instead",

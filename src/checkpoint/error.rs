@@ -113,6 +113,14 @@ pub enum CheckpointError {
         /// What it is.
         reason: String,
     },
+    /// Not all of the file was fetched, and this is not in what was.
+    #[error("{what} of {file} was not fetched")]
+    NotFetched {
+        /// The file.
+        file: String,
+        /// What was asked for.
+        what: String,
+    },
     /// The bytes of a tensor are damaged.
     #[error("cannot read tensor {tensor:?} of {file}")]
     Damaged {

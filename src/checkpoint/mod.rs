@@ -6,10 +6,12 @@
 //! Memory is bounded by the file's size plus fixed caps, each a named constant beside the parser that it protects.
 //!
 //! Refuses to guess: a kind of tensor that is not read is listed in [`Checkpoint::skipped`] with the reason, a damaged
-//! or hostile file is a [`CheckpointError`] that names file, tensor and offset. Reads local files only.
+//! or hostile file is a [`CheckpointError`] that names file, tensor and offset. Reads local files only, but not all of
+//! one has to be here: [`index_need`] and [`Checkpoint::ranges_of`] say which bytes are, and the rest is never looked at.
 
 mod container;
 mod error;
+mod index;
 mod names;
 mod open;
 mod parts;
@@ -23,6 +25,7 @@ mod write;
 pub mod zip;
 
 pub use error::CheckpointError;
+pub use index::{IndexNeed, index_need};
 pub use names::Prefixes;
 pub use open::{Checkpoint, Format, OpenOptions, Skipped, TensorInfo};
 pub use safetensors::SafetensorsError;

@@ -3,17 +3,20 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::container::read_file;
 use super::error::CheckpointError;
+use super::index::{self, IndexNeed};
 use super::names::{self, Prefixes};
 use super::parts::Part;
 use super::shards;
 use super::sniff::{Kind, sniff};
 use super::source::Bytes;
 use super::torch::{Found, TensorLayout};
+use crate::ranges::RangeSet;
 use crate::tensor::{Dtype, TensorView, element_count};
 
 /// A repeated (expanded) tensor may come to this many bytes beyond the size of its file.
@@ -64,11 +67,14 @@ pub struct OpenOptions {
     /// Folder for the inflated copy of a deflated nn-template checkpoint: an unnamed file, gone when the checkpoint is
     /// dropped. Without it the copy is kept in memory.
     pub scratch: Option<PathBuf>,
+    /// The bytes that are here, of a single file that was not fetched whole. Others are never looked at: a tensor whose
+    /// bytes are missing is [`CheckpointError::NotFetched`].
+    pub present: Option<RangeSet>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { key: None, prefixes: Prefixes::default(), verify_crc: true, scratch: None }
+        Self { key: None, prefixes: Prefixes::default(), verify_crc: true, scratch: None, present: None }
     }
 }
 
@@ -142,7 +148,7 @@ impl Checkpoint {
         }
         let open = |source| CheckpointError::Open { file: name.clone(), source };
         let bytes = File::open(path).and_then(|file| Bytes::map(&file)).map_err(open)?;
-        if sniff(bytes.as_slice()) == Kind::Json {
+        if options.present.is_none() && sniff(bytes.as_slice()) == Kind::Json {
             return shards::open_index(path, bytes.as_slice(), options);
         }
         Self::read(name, bytes, options)
@@ -193,10 +199,27 @@ impl Checkpoint {
         let part = self.parts.get(*part).ok_or_else(|| self.missing(name))?;
         let file = || part.file.clone();
         let tensor = || name.to_owned();
+        if !part.is_here(layout.storage) {
+            return Err(CheckpointError::NotFetched { file: file(), what: format!("tensor {name:?}") });
+        }
         let storage = part.storage(layout, self.verify_crc);
         let storage = storage.map_err(|source| CheckpointError::Damaged { file: file(), tensor: tensor(), source })?;
         TensorView::strided(layout.dtype, layout.shape.clone(), &layout.strides, layout.offset, storage, part.order)
             .map_err(|source| CheckpointError::Layout { file: file(), tensor: tensor(), source })
+    }
+
+    /// The bytes of the file that reading these tensors looks at: what to fetch when not all of the file is here. Only
+    /// for checkpoints of one file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoSuchTensor`], [`CheckpointError::Unreadable`].
+    pub fn ranges_of<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Range<u64>>, CheckpointError> {
+        let range = |name: &'n str| {
+            let place = self.by_name.get(name).and_then(|&at| self.layouts.get(at));
+            let (part, layout) = place.ok_or_else(|| self.missing(name))?;
+            Ok(self.parts.get(*part).map_or(0..0, |part| part.span(layout.storage)))
+        };
+        names.into_iter().map(range).collect()
     }
 
     fn missing(&self, name: &str) -> CheckpointError {
@@ -208,7 +231,13 @@ impl Checkpoint {
     }
 
     fn read(file: String, bytes: Bytes, options: &OpenOptions) -> Result<Self, CheckpointError> {
-        let (format, part, found) = read_file(&file, bytes, options)?;
+        if let Some(present) = &options.present
+            && index::need(&file, bytes.as_slice(), present, index::LEAST_ENDS)? != IndexNeed::Nothing
+        {
+            return Err(CheckpointError::NotFetched { file, what: "its directory or header".to_owned() });
+        }
+        let (format, mut part, found) = read_file(&file, bytes, options)?;
+        part.present.clone_from(&options.present);
         let found = found.into_iter().map(|found| (0, found)).collect();
         Self::assemble((file, format), vec![part], found, options)
     }

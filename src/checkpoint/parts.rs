@@ -10,6 +10,7 @@ use super::source::Bytes;
 use super::torch::archive::record_content;
 use super::torch::{Found, TensorLayout};
 use super::zip::{Directory, Record, ZipError};
+use crate::ranges::RangeSet;
 use crate::tensor::ByteOrder;
 
 /// Where the bytes of a storage lie.
@@ -45,6 +46,8 @@ pub(super) struct Part {
     pub(super) bytes: Bytes,
     pub(super) directory: Option<Directory>,
     pub(super) order: ByteOrder,
+    /// The bytes that are here, when not all are.
+    pub(super) present: Option<RangeSet>,
     storages: Vec<Storage>,
     /// Per storage, whether its checksum was compared.
     checked: Vec<AtomicU8>,
@@ -59,7 +62,7 @@ impl Part {
         storages: Vec<Storage>,
     ) -> Self {
         let checked = storages.iter().map(|_| AtomicU8::new(UNCHECKED)).collect();
-        Self { file, bytes, directory, order, storages, checked }
+        Self { file, bytes, directory, order, present: None, storages, checked }
     }
 
     pub(super) fn storage_count(&self) -> usize {
@@ -69,6 +72,20 @@ impl Part {
     /// Whether the file states a checksum for the storage.
     pub(super) fn has_checksum(&self, storage: usize) -> bool {
         matches!(self.storages.get(storage).map(|storage| &storage.place), Some(Place::Record(record)) if record.crc() != 0)
+    }
+
+    /// The bytes of the file that reading this storage looks at.
+    pub(super) fn span(&self, storage: usize) -> Range<u64> {
+        match self.storages.get(storage).map(|storage| &storage.place) {
+            Some(Place::Record(record)) => record.span(),
+            Some(Place::Range(range)) => range.clone(),
+            None => 0..0,
+        }
+    }
+
+    /// Whether all of a storage is here.
+    pub(super) fn is_here(&self, storage: usize) -> bool {
+        self.present.as_ref().is_none_or(|present| present.contains(&self.span(storage)))
     }
 
     /// The bytes of the storage under a layout; its CRC-32 is compared on first use when `verify` is set.

@@ -1,7 +1,6 @@
 //! Where the bytes of a checkpoint come from: a file mapped read-only, or memory. The only `unsafe` of the crate.
 //!
-//! [`ReadAt`] is the seam for other origins: the directory of a zip archive, a pickle and a safetensors header are read
-//! through it by range, so that a caller who holds only some ranges of a remote file can list it.
+//! [`ReadAt`] is the seam for bytes that are not all here: the directory of a zip archive is read through it by range.
 
 use std::borrow::Cow;
 use std::fs::File;

@@ -8,7 +8,7 @@ use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
 use wandb_pca::wandb::{CertificateCheck, Client, ClientOptions, Credential};
 
-use super::args::Cli;
+use super::args::{Cli, Command};
 use super::env::{self, Environment};
 use super::render::printable;
 use super::settings::network::Network;
@@ -21,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(super) session: Session,
     pub(super) environment: &'a Environment,
     pub(super) json: bool,
+    /// `--entity` and `--project` as typed.
+    pub(super) typed: [Option<String>; 2],
 }
 
 impl<'a> Context<'a> {
@@ -30,11 +32,15 @@ impl<'a> Context<'a> {
     /// A setting that cannot be used.
     pub(crate) fn open(cli: &Cli, environment: &'a Environment, progress: &Progress) -> anyhow::Result<Self> {
         let settings = Settings::resolve(&sources::collect(&cli.global, environment)?)?;
+        if !matches!(cli.command, Command::Login(_)) {
+            settings.credential.as_ref().map_err(Clone::clone)?;
+        }
         for warning in &settings.warnings {
             tracing::warn!("{}", printable(warning));
         }
         let session = session(&settings, environment, progress)?;
-        Ok(Self { settings, session, environment, json: cli.global.json })
+        let typed = [cli.global.entity.clone(), cli.global.project.clone()];
+        Ok(Self { settings, session, environment, json: cli.global.json, typed })
     }
 
     /// How runs are logged.
@@ -56,7 +62,8 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
     let client = match settings.mode {
         Mode::Offline => None,
         Mode::Online | Mode::Disabled => {
-            let credential = settings.credential.as_ref().map(|chosen| chosen.credential.clone());
+            let chosen = settings.credential.as_ref().ok().and_then(Option::as_ref);
+            let credential = chosen.map(|chosen| chosen.credential.clone());
             Some(client(settings, environment, progress, credential)?)
         }
     };
@@ -67,6 +74,8 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         entity: settings.entity.clone(),
         project: settings.project.clone(),
         app_url: settings.app_url.clone(),
+        runs: sources::runs_dir(environment),
+        artifact_dir: environment.path(env::ARTIFACT_DIR).unwrap_or_else(|| "artifacts".into()),
     })
 }
 

@@ -17,12 +17,16 @@ pub(crate) const API_KEY: &str = "WANDB_API_KEY";
 pub(crate) const IDENTITY_TOKEN_FILE: &str = "WANDB_IDENTITY_TOKEN_FILE";
 /// File in which access tokens got for an identity token are kept.
 pub(crate) const CREDENTIALS_FILE: &str = "WANDB_CREDENTIALS_FILE";
+/// Parent of the folders that artifacts are put into, where none is named.
+pub(crate) const ARTIFACT_DIR: &str = "WANDB_ARTIFACT_DIR";
 /// Default entity of artifact names and runs.
 pub(crate) const ENTITY: &str = "WANDB_ENTITY";
 /// Default project of artifact names and runs.
 pub(crate) const PROJECT: &str = "WANDB_PROJECT";
 /// `online`, `offline` or `disabled`.
 pub(crate) const MODE: &str = "WANDB_MODE";
+/// Where `wandb/` is, the folder for runs.
+pub(crate) const DIR: &str = "WANDB_DIR";
 /// Root of the cache; the store is its `artifacts` folder, which the official SDK shares.
 pub(crate) const CACHE_DIR: &str = "WANDB_CACHE_DIR";
 /// Folder of the global settings file.

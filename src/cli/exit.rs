@@ -58,7 +58,7 @@ pub(crate) struct DamageFound(pub(crate) String);
 pub(crate) struct UsageError(pub(crate) String);
 
 /// There is no credential, or none that can be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 #[error("{0}")]
 pub(crate) struct CredentialError(pub(crate) String);
 
@@ -86,6 +86,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
         Some(FailureKind::Auth) => Exit::Auth,
         Some(FailureKind::Integrity) => Exit::Integrity,
         Some(FailureKind::Network) => Exit::Network,
+        Some(FailureKind::Partly) => Exit::Partly,
         Some(FailureKind::Failure) | None => Exit::Failure,
     }
 }
@@ -120,6 +121,7 @@ fn app_hint(error: &AppError) -> Option<&'static str> {
             Some("run it once online, or without WANDB_MODE=offline")
         }
         AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
+        AppError::NoParts { .. } => Some("leave out --partial to fetch it whole"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
         AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),
         _ => None,
@@ -173,6 +175,10 @@ fn wandb_hint(error: &WandbError) -> Option<&'static str> {
         Some("`wandb-pca artifact ls entity/project/collection` lists the versions that remain")
     } else if matches!(error, WandbError::NotCommitted { .. }) {
         Some("its upload did not finish: wait for the run that makes it, or log it again")
+    } else if matches!(error, WandbError::NotSent { .. }) {
+        Some("`wandb-pca sync` sends it when the server can be reached")
+    } else if matches!(error, WandbError::Busy { .. }) {
+        Some("wait until its run is over; a run that was killed lets go of its log at once")
     } else if error.is_denied() {
         Some("check the key with `wandb-pca whoami`, or store one with `wandb-pca login`; --project logs elsewhere")
     } else if error.is_not_found() {

@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
+use wandb_pca::report::input::Verified;
 use wandb_pca::table::{Cell, ColumnKind, Table};
 
 /// What a command has to say.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// Name and version of the JSON shape, such as `fit/1`.
+    /// Name and version of the JSON shape, such as `fit/2`.
     pub(crate) schema: &'static str,
     /// The result as JSON.
     pub(crate) json: Value,
@@ -102,6 +103,15 @@ pub(crate) fn printable(text: &str) -> String {
 /// The same for text of several lines.
 pub(crate) fn printable_lines(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// What was checked, for people.
+pub(crate) fn verified_text(verified: Verified) -> &'static str {
+    match verified {
+        Verified::Whole => "verified, every byte",
+        Verified::Partly => "partly verified, by the CRC-32 of what was read",
+        Verified::No => "not verified",
+    }
 }
 
 /// Bytes for people, in powers of 1024.

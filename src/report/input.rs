@@ -29,6 +29,56 @@ pub struct ReportInput {
     pub notes: Vec<Note>,
 }
 
+/// How much of a file was checked against what others say about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", from = "Spelled")]
+pub enum Verified {
+    /// Nothing was checked: there is no digest, or none of what was read has a checksum.
+    #[default]
+    No,
+    /// Only parts were fetched, and what was read of them agrees with the CRC-32 that the file states for it.
+    Partly,
+    /// Every byte was hashed and agrees with the digest that W&B stores.
+    Whole,
+}
+
+impl Verified {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Partly => "partly",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+/// [`Verified`] as it is written, and as it was when it was either whole or not.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Spelled {
+    Former(bool),
+    Now(Name),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Name {
+    No,
+    Partly,
+    Whole,
+}
+
+impl From<Spelled> for Verified {
+    fn from(spelled: Spelled) -> Self {
+        match spelled {
+            Spelled::Former(false) | Spelled::Now(Name::No) => Self::No,
+            Spelled::Now(Name::Partly) => Self::Partly,
+            Spelled::Former(true) | Spelled::Now(Name::Whole) => Self::Whole,
+        }
+    }
+}
+
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct InputFile {
@@ -42,8 +92,8 @@ pub struct InputFile {
     pub sha256: String,
     /// Size in bytes.
     pub size: Option<u64>,
-    /// Every byte was hashed and agreed with the digest.
-    pub verified: bool,
+    /// What was checked.
+    pub verified: Verified,
 }
 
 /// One model on one dataset.
@@ -112,5 +162,22 @@ impl FitSection {
     /// Total variance of all layers: the total variance of the whole model, since variances of disjoint layers add up.
     pub fn total_variance(&self) -> f64 {
         self.layers.iter().filter_map(|row| row.total_variance).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_checked_is_a_word_and_was_once_a_bool() {
+        let read = |text: &str| serde_json::from_str::<Verified>(text);
+        assert_eq!((read("true").unwrap(), read("false").unwrap()), (Verified::Whole, Verified::No));
+        for verified in [Verified::No, Verified::Partly, Verified::Whole] {
+            let text = serde_json::to_string(&verified).unwrap();
+            assert_eq!(text, format!("\"{}\"", verified.name()));
+            assert_eq!(read(&text).unwrap(), verified);
+        }
+        assert!(read("\"mostly\"").is_err() && Verified::No < Verified::Partly && Verified::Partly < Verified::Whole);
     }
 }

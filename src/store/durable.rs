@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use tempfile::NamedTempFile;
 
@@ -109,10 +110,12 @@ pub fn write_durable(target: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// [`write_durable`] for many files: each is whole on disk before it has its name, and their folders are synced once.
 ///
-/// All of some are written before the first is synced, since file systems then bring them to disk together.
+/// Many are synced at the same time: a sync waits for the disk, and file systems bring to disk together what waits together.
 pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
     /// Files open at the same time.
     const TOGETHER: usize = 128;
+    /// Files of one thread.
+    const SYNCED: usize = 8;
     let mut folders = BTreeSet::new();
     for files in files.chunks(TOGETHER) {
         let write = |(target, bytes): &(PathBuf, &[u8])| {
@@ -121,7 +124,14 @@ pub(super) fn write_all_durable(files: &[(PathBuf, &[u8])]) -> io::Result<()> {
             Ok(file)
         };
         let written = files.iter().map(write).collect::<io::Result<Vec<_>>>()?;
-        written.iter().try_for_each(|file| file.temp.as_file().sync_all())?;
+        let sync = |files: &[DurableFile]| files.iter().try_for_each(|file| file.temp.as_file().sync_all());
+        thread::scope(|scope| {
+            let threads: Vec<_> = written.chunks(SYNCED).map(|files| scope.spawn(move || sync(files))).collect();
+            let ended = |thread: thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread that syncs files ended early")))
+            };
+            threads.into_iter().try_for_each(ended)
+        })?;
         for file in written {
             file.temp.persist(&file.target).map_err(|error| error.error)?;
         }

@@ -8,12 +8,15 @@
 //!   wandb-pca-1/                      ours alone; the number is the layout's version
 //!     verified/<alg>-<hex>.json       "we hashed this object": size, modification time, sha256
 //!     partial/<alg>-<hex>             bytes received so far, kept until the object is whole
+//!     ranges/<alg>-<hex>              sparse file of the object's size with the parts that were read remotely
+//!     ranges/<alg>-<hex>.json         which parts those are; without it they count for nothing
 //!     locks/<alg>-<hex>               advisory lock of one object: who holds it may write the partial
 //!     resolutions/ manifests/ roots/  records that whoever uses the store keeps in it
 //! ```
 //!
 //! Invariants: a file has its object name only when its bytes hash to that name; an object that somebody else put there
-//! is hashed once before its first use; a partial is only appended to, under its lock. Synchronous I/O; no network.
+//! is hashed once before its first use; a partial is only appended to, under its lock; parts
+//! that were read remotely never become an object. Synchronous I/O; no network.
 
 mod durable;
 mod error;
@@ -26,6 +29,7 @@ mod partial;
 mod prune;
 mod record;
 mod space;
+mod sparse;
 
 pub use durable::{DurableFile, write_durable, write_private};
 pub use error::StoreError;
@@ -36,4 +40,5 @@ pub use object::{Object, Reservation, Store, Verdict};
 pub use partial::Partial;
 pub use prune::{PrunePlan, PruneRules, Pruned, Reason, Removal, Removed, plan as plan_pruning};
 pub use record::RecordKind;
-pub use space::Space;
+pub use space::{Space, can_share_blocks, space};
+pub use sparse::{Holding, Sparse};

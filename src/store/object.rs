@@ -121,16 +121,28 @@ impl Store {
             return Ok(Some(Object { path, digest: *digest, size }));
         }
         let task = self.progress.begin(Stage::Verify, &digest.to_hex(), Some(size));
-        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Somebody made room meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("open", &path)(error)),
+        };
         let mut hasher = PooledHasher::new(&self.hashing, digest.algorithm());
         hash_reader(&mut hasher, file, |n| task.advance(n)).map_err(StoreError::io("read", &path))?;
         if hasher.digest() != *digest {
-            self.progress.note(&format!("{} does not hash to its name; deleted", path.display()));
-            fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
+            // Another process may have put the right bytes there while these were hashed.
+            let same = |now: fs::Metadata| (now.len(), self::modified_ns(&now)) == (size, modified_ns);
+            if fs::metadata(&path).is_ok_and(same) {
+                self.progress.note(&format!("{} does not hash to its name; deleted", path.display()));
+                delete(&path)?;
+            }
             return Ok(None);
         }
         let object = Object { path, digest: *digest, size };
-        self.remember(&object, modified_ns, None)?;
+        if let Err(error) = self.remember(&object, modified_ns, None) {
+            // The object is right; it will only be hashed again.
+            self.progress.note(&format!("{error}; {} will be hashed again", object.path.display()));
+        }
         Ok(Some(object))
     }
 
@@ -152,10 +164,8 @@ impl Store {
         hash_reader(&mut hasher, &file, |n| task.advance(n)).map_err(StoreError::io("read", path))?;
         let record = self.verified_path(&object.digest);
         if hasher.digest() != object.digest {
-            return match fs::remove_file(&record) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("delete", &record)(error)),
-                _ => Ok(Verdict::Corrupt),
-            };
+            delete(&record)?;
+            return Ok(Verdict::Corrupt);
         }
         let modified_ns = modified_ns(&metadata);
         let sha256 = self.recall(&object.digest).filter(|known| known.is_of(metadata.len(), modified_ns));
@@ -208,6 +218,11 @@ impl Store {
         Ok(sha256)
     }
 
+    /// Bytes of a missing object that an earlier attempt left.
+    pub fn received(&self, digest: &Digest) -> u64 {
+        fs::metadata(self.partial_path(digest)).map_or(0, |metadata| metadata.len())
+    }
+
     /// The object, or the exclusive right to fill it. Waits while another process is filling it.
     ///
     /// # Errors
@@ -221,12 +236,16 @@ impl Store {
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
         }
-        let path = self.own("partial").join(file_name(digest));
-        Partial::open(self.clone(), *digest, size, path, lock).map(|partial| Reservation::Missing(Box::new(partial)))
+        Partial::open(self.clone(), *digest, size, self.partial_path(digest), lock)
+            .map(|partial| Reservation::Missing(Box::new(partial)))
     }
 
     pub(super) fn own(&self, folder: &str) -> PathBuf {
         self.root.join(OWN_FOLDER).join(folder)
+    }
+
+    fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.own("partial").join(file_name(digest))
     }
 
     pub(super) fn note(&self, text: &str) {
@@ -252,6 +271,14 @@ impl Store {
         let record = Verified { size: object.size, modified_ns, sha256 };
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
         write_durable(&path, &text).map_err(StoreError::io("write", &path))
+    }
+}
+
+/// Deletes a file; what is gone already is deleted.
+pub(super) fn delete(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("delete", path)(error)),
+        _ => Ok(()),
     }
 }
 
@@ -445,5 +472,35 @@ mod tests {
         // From now on it is not taken for right any more.
         assert_eq!(store.find(&object.digest, 5).unwrap(), None);
         assert_eq!(store.verify(&stored).unwrap(), Verdict::Gone);
+    }
+
+    #[test]
+    fn filling_and_pruning_at_the_same_time_end_well() {
+        let (_folder, store) = store();
+        let all = PruneRules { max_size: Some(0), partials: true, ..PruneRules::default() };
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let done = &done;
+        std::thread::scope(|scope| {
+            let fillers: Vec<_> = (0..3u8)
+                .map(|_| {
+                    let store = &store;
+                    scope.spawn(move || (0..20u8).map(|at| fill(store, &[at; 1000])).collect::<Vec<_>>())
+                })
+                .collect();
+            let pruner = scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let plan = plan_pruning(&store.inventory().unwrap(), &all, |_| false, SystemTime::now());
+                    store.prune(&plan).unwrap();
+                }
+            });
+            for filler in fillers {
+                assert_eq!(filler.join().unwrap().len(), 20);
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            pruner.join().unwrap();
+        });
+        for object in store.inventory().unwrap().objects {
+            assert_eq!(store.verify(&object).unwrap(), Verdict::Ok);
+        }
     }
 }

@@ -95,6 +95,7 @@ impl Partial {
         let metadata = fs::metadata(&path).map_err(StoreError::io("read", &path))?;
         let object = Object { path, digest: self.digest, size: self.size };
         self.store.remember(&object, modified_ns(&metadata), None)?;
+        self.store.forget_parts(&object.digest)?;
         Ok(object)
     }
 }

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 
 use super::error::StoreError;
 use super::inventory::{Inventory, LeftoverKind, StoredObject};
-use super::object::Store;
+use super::object::{Store, delete};
 
 /// Temporary files live for seconds; one of this age is garbage.
 const GARBAGE_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -210,14 +210,6 @@ impl Store {
         delete(&self.lock_path(digest))?;
         drop(lock);
         Ok(true)
-    }
-}
-
-/// What is gone already is deleted.
-fn delete(path: &std::path::Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("delete", path)(error)),
-        _ => Ok(()),
     }
 }
 

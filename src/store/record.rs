@@ -9,7 +9,7 @@ use crate::digest::Sha256;
 
 use super::durable::write_all_durable;
 use super::error::StoreError;
-use super::object::Store;
+use super::object::{Store, delete};
 
 /// What a record is about; each kind has a folder of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,11 +83,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when the file system refuses.
     pub fn forget_record(&self, kind: RecordKind, key: &str) -> Result<(), StoreError> {
-        let path = self.record_path(kind, key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("delete", &path)(error)),
-            _ => Ok(()),
-        }
+        delete(&self.record_path(kind, key))
     }
 
     fn record_path(&self, kind: RecordKind, key: &str) -> PathBuf {

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::store::StoreError;
 
 use super::artifact::reference::ReferenceError;
+use super::artifact::suggest::Suggestions;
 
 /// Why the W&B client could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,14 @@ pub enum WandbError {
     NotFound {
         /// What was looked for, with its full name.
         what: String,
+    },
+    /// Nothing there under that name, but something near it.
+    #[error("{what}; {suggestions}")]
+    NoSuchName {
+        /// What [`WandbError::NotFound`] says.
+        what: String,
+        /// What exists instead.
+        suggestions: Box<Suggestions>,
     },
     /// The version was there and was deleted.
     #[error("artifact {artifact} was deleted")]
@@ -216,7 +225,7 @@ pub enum WandbError {
     /// Something to upload that cannot be.
     #[error("cannot upload {}: {reason}", path.display())]
     Unfit {
-        /// The file or folder.
+        /// The file or folder, or the path of the entry.
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
@@ -243,6 +252,31 @@ pub enum WandbError {
         /// Its path.
         run: String,
     },
+    /// Not everything that a run logged is on the server. Nothing is lost: it is in the run's folder.
+    #[error("not everything of run {run} reached the server; it is kept in {}", folder.display())]
+    NotSent {
+        /// Its path.
+        run: String,
+        /// The folder, for [`Client::sync`](super::Client::sync).
+        folder: PathBuf,
+        /// What stood in the way; nothing for a run that never had a server.
+        #[source]
+        source: Option<Box<Self>>,
+    },
+    /// A log that a run still writes to, or that is being sent.
+    #[error("{} is in use by another process", path.display())]
+    Busy {
+        /// The log.
+        path: PathBuf,
+    },
+    /// A log that cannot be sent.
+    #[error("the log {} cannot be sent: {reason}", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The work was cancelled from outside: the runtime is shutting down or a worker thread died.
     #[error("{what} was interrupted")]
     Interrupted {
@@ -268,7 +302,7 @@ impl WandbError {
     /// Nothing there: exit code 3.
     pub fn is_not_found(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::NotCommitted { .. } | Self::Deleted { .. } => true,
+            Self::NotFound { .. } | Self::NoSuchName { .. } | Self::NotCommitted { .. } | Self::Deleted { .. } => true,
             Self::Reference { source, .. } => source.is_missing(),
             _ => false,
         }

@@ -18,6 +18,7 @@ mod retry;
 pub mod run;
 mod transport;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,24 +28,30 @@ pub use artifact::draft::{ArtifactDraft, Checksum, Source, Ttl};
 pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::link::LinkTarget;
+pub use artifact::locator::{ArtifactId, ArtifactLocator};
 pub use artifact::manifest::{Entry, Manifest};
 pub use artifact::name::{ArtifactName, QualifiedName};
 pub use artifact::prepare::PreparedArtifact;
 pub use artifact::present::present;
+pub use artifact::ranges::{Fetched, RemoteFile, RemoteParts};
 pub use artifact::reference::{Proof, ReferenceError};
+pub use artifact::registry::is_registry;
+pub use artifact::suggest::Suggestions;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
 pub use cloud::CloudSettings;
 pub use error::WandbError;
+pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{Run, RunOptions};
 
 use crate::digest::Algorithm;
 
+use artifact::registry::Organizations;
 use artifact::source::Hashing;
 use graphql::execute;
 use retry::{Budget, Pace, system_seed};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use transport::Transport;
 
 /// A handle on one W&B server; clones share connections, limits and the watcher.
@@ -58,12 +65,16 @@ struct Inner {
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
+    ranged_threshold: u64,
+    largest_part: u64,
     part_size: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
     default_entity: OnceCell<Option<String>>,
     #[cfg(feature = "cloud")]
     cloud: CloudSettings,
+    /// By entity.
+    organizations: Mutex<HashMap<String, Organizations>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -98,11 +109,14 @@ impl Client {
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
+            ranged_threshold: options.ranged_threshold,
+            largest_part: options.largest_part,
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
             #[cfg(feature = "cloud")]
             cloud: options.cloud,
+            organizations: Mutex::default(),
         })))
     }
 
@@ -111,7 +125,7 @@ impl Client {
     /// # Errors
     /// [`WandbError::Unauthenticated`] when the server does not know the key, or what the request met.
     pub async fn viewer(&self) -> Result<Viewer, WandbError> {
-        let what = "the owner of the API key";
+        let what = "the question who we are";
         let data = execute(self.transport(), &self.budget(), what, &operations::Viewer {}).await?;
         let Some(viewer) = data.viewer else {
             let message = "it belongs to nobody".to_owned();
@@ -136,6 +150,10 @@ impl Client {
         self.0.default_entity.get_or_try_init(ask).await.cloned()
     }
 
+    fn organizations(&self) -> &Mutex<HashMap<String, Organizations>> {
+        &self.0.organizations
+    }
+
     fn transport(&self) -> &Transport {
         &self.0.transport
     }
@@ -152,6 +170,14 @@ impl Client {
 
     fn concurrency(&self) -> usize {
         self.0.concurrency
+    }
+
+    fn ranged_threshold(&self) -> u64 {
+        self.0.ranged_threshold
+    }
+
+    fn largest_part(&self) -> u64 {
+        self.0.largest_part
     }
 
     fn hashing(&self, algorithm: Algorithm) -> Hashing {

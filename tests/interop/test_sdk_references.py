@@ -200,13 +200,13 @@ def test_a_checkpoint_may_be_a_reference(name, project, server, web, tmp_path):
         artifact.add_reference(f"{web}/{file}.safetensors" if file != "pt" else (tmp_path / "pt.safetensors").as_uri())
         log(project, artifact)
     shown = ours("inspect", name("m_0:v0"))
-    assert shown["verified"] is False and [row["tensor"] for row in shown["tensors"]] == ["w"]
-    assert ours("inspect", name("pt:v0"))["verified"] is True
+    assert shown["verified"] == "no" and [row["tensor"] for row in shown["tensors"]] == ["w"]
+    assert ours("inspect", name("pt:v0"))["verified"] == "whole"
     fit = ours("fit", "--pretrained", name("pt:v0"), "--finetuned", name("m_{seed}:v0"), "--seeds", "0..1", "--no-log",
                "--out", tmp_path / "fit")
     pretrained, *finetuned = fit["inputs"]
-    assert pretrained["verified"] is True and pretrained["digest"].startswith("md5:")
-    assert [record["verified"] for record in finetuned] == [False, False]
+    assert pretrained["verified"] == "whole" and pretrained["digest"].startswith("md5:")
+    assert [record["verified"] for record in finetuned] == ["no", "no"]
     assert all(record["digest"].startswith("etag:") and record["sha256"] for record in finetuned)
     # The fit's inputs are found again in the store, without the server of the references.
     Shelf.asked.clear()

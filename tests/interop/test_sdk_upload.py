@@ -168,7 +168,7 @@ def web():
     running.shutdown()
 
 
-def test_references_are_those_of_the_sdk(name, project, server, api, web, tmp_path):
+def test_references_are_those_of_the_sdk(name, project, api, got, web, tmp_path):
     local = write(tmp_path / "local", {"a": b"1", "deep/b": b"22"})
     ours("artifact", "put", write(tmp_path / "in", {"sub/target.bin": b"bytes"}), "-n", name("target"))
     target = api.artifact(name("target:v0"))
@@ -192,6 +192,7 @@ def test_references_are_those_of_the_sdk(name, project, server, api, web, tmp_pa
     content = {"one.bin": b"content of /x/one.bin", "deep/two.bin": b"content of /plain/two.bin", "local/a": b"1",
                "local/deep/b": b"22", "single": b"1", "linked": b"bytes"}
     assert read(mine.download(str(tmp_path / "out"))) == content
+    assert got(name("theirs:v0")) == content
 
 
 def test_references_without_checksums(name, project, api, tmp_path):

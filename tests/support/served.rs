@@ -44,6 +44,10 @@ impl Served {
         self.folder.path()
     }
 
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
     pub fn cache(&self) -> std::path::PathBuf {
         self.path().join("cache")
     }

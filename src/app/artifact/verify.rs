@@ -96,13 +96,13 @@ impl Verification {
 /// [`AppError::Wandb`] naming the version, [`AppError::File`] for a folder that cannot be read. Bad files are no error.
 pub async fn verify(session: &Session, name: &ArtifactName, against: &Against) -> Result<Verification, AppError> {
     let (artifact, manifest) = describe(session, name).await?;
+    let folder = default_folder(session, &artifact);
     let (store, progress, against) = (session.store.clone(), session.progress.clone(), against.clone());
     run_blocking("verifying", move || {
         let label = artifact.name().to_string();
         let (place, files) = match against {
             Against::Store => (store.root().to_owned(), check_store(&manifest, &store, (&progress, &label))),
             Against::Default => {
-                let folder = default_folder(&artifact);
                 let files = check_folder(&manifest, &folder, (&progress, &label))?;
                 (folder, files)
             }
@@ -171,10 +171,8 @@ fn check(
 fn promised(entry: &Entry) -> Result<Digest, FileState> {
     match &entry.reference {
         None => entry.file_digest().map_err(|reason| FileState::Unverifiable { reason }),
-        // The SDK's own digest of a local file is its MD5; every other scheme has a version of its own kind.
-        Some(uri) if uri.starts_with("file://") => {
-            Digest::from_base64(Algorithm::Md5, &entry.digest).map_err(|_| FileState::Reference)
-        }
+        // The SDK hashes a local file as it does one of its own; every other scheme has a version of its own kind.
+        Some(uri) if uri.starts_with("file://") => entry.file_digest().map_err(|_| FileState::Reference),
         Some(_) => Err(FileState::Reference),
     }
 }

@@ -12,8 +12,9 @@ use crate::app::blocking::run_blocking;
 use crate::app::fit::{self, FitOptions};
 use crate::app::fit_folder::{Fit, GRAM_FILE};
 use crate::app::input::Input;
-use crate::app::lock::Lock;
+use crate::app::lock::{LOCK_FILE, Lock};
 use crate::app::pull::Pulled;
+use crate::app::roots;
 use crate::digest::Sha256;
 use crate::store::write_durable;
 use crate::study::{self, Cell, LayerFilter, Plan, ShardId, split};
@@ -73,6 +74,7 @@ pub(super) async fn compute(study: &Study, survey: &Survey, unit: &Unit) -> Resu
         None => study.files().fit(&unit.task.id),
         Some(shard) => study.files().shard(&unit.task.id, shard),
     };
+    let store = study.session.store.clone();
     run_blocking("the study", move || {
         let (task, inputs) = (unit.task.id.clone(), unit.task.inputs.clone());
         let mut note = UnitNote { task, inputs, shard: unit.shard, first: 0, layers: 0 };
@@ -87,7 +89,11 @@ pub(super) async fn compute(study: &Study, survey: &Survey, unit: &Unit) -> Resu
         let (layers, fits) = fit::compute(&pulled, None, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
         let fit = Fit { record: fit::record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
-        write(&folder, &fit, &note)
+        let digest = write(&folder, &fit, &note)?;
+        if !fit.lock.artifacts.is_empty() {
+            roots::register(&store, &folder.join(LOCK_FILE))?;
+        }
+        Ok(digest)
     })
     .await
 }

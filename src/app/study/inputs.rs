@@ -14,6 +14,7 @@ use crate::app::pull::{Pulled, choose, local, pull};
 use crate::app::resolve::{Resolved, all, qualify, versions, with_manifests};
 use crate::app::session::Session;
 use crate::digest::Digest;
+use crate::report::input::Verified;
 use crate::store::write_durable;
 use crate::study::{self, Found, Inventory, Plan, plan};
 
@@ -141,7 +142,11 @@ impl Pinned {
     /// The record and place of these bytes, when they are on this machine.
     fn in_store(&self, session: &Session) -> Result<Option<crate::store::Object>, AppError> {
         let Ok(digest) = Digest::parse(&self.found.digest) else { return Ok(None) };
-        Ok(session.store.find(&digest, self.found.bytes)?)
+        // A reference to another artifact states no size.
+        match self.found.bytes {
+            0 => Ok(session.store.find_unsized(&digest)?),
+            bytes => Ok(session.store.find(&digest, bytes)?),
+        }
     }
 
     fn take_from_store(&self, session: &Session, input: (&str, Option<u64>)) -> Result<Option<Pulled>, AppError> {
@@ -159,8 +164,8 @@ impl Pinned {
             files: vec![LockedFile {
                 path: self.file.display().to_string(),
                 digest: self.found.digest.clone(),
-                size: self.found.bytes,
-                sha256,
+                size: object.size,
+                sha256: Some(sha256),
             }],
         };
         let record = InputRecord {
@@ -169,12 +174,19 @@ impl Pinned {
             resolved: Some(self.found.version.clone()),
             artifact_digest: Some(artifact_digest.clone()),
             file: self.file.clone(),
-            size: self.found.bytes,
+            size: object.size,
             digest: Some(self.found.digest.clone()),
             sha256: Some(sha256),
-            verified: true,
+            verified: Verified::Whole,
         };
-        Ok(Some(Pulled { record, path: object.path, artifact: None, downloaded: false, locked: Some(locked) }))
+        Ok(Some(Pulled {
+            record,
+            path: object.path,
+            artifact: None,
+            downloaded: false,
+            parts: None,
+            locked: Some(locked),
+        }))
     }
 }
 

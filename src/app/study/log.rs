@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::app::AppError;
 use crate::app::blocking::run_blocking;
 use crate::app::fit_folder::Fit;
-use crate::app::log_fit::{LogOptions, finish, log_fit, object};
+use crate::app::log_fit::{LogOptions, Logged, finish, log_fit, object};
 use crate::digest::Sha256;
 use crate::study::{Log, Standing, Task, run_id};
 use crate::wandb::RunOptions;
@@ -40,6 +40,7 @@ pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppEr
         ..LogOptions::default()
     };
     let logged = log_fit(&study.session, (&fit, &folder), &options).await?;
+    tell(study, &logged);
     claim.logged(logged.path.clone())?;
     Ok(logged.path)
 }
@@ -49,7 +50,6 @@ pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppEr
 /// # Errors
 /// What concerns the whole study; what could not be logged is in the outcome.
 pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
-    study.session.online("the study's runs")?;
     let tasks = survey.plan.tasks();
     let mut outcome = Outcome { tasks: tasks.len(), ..Outcome::default() };
     let ledger = study.files().ledger()?;
@@ -70,7 +70,7 @@ pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
 /// Writes the summary, and logs it once for each state of the results.
 pub(super) async fn push_summary(study: &Study, survey: &Survey, outcome: &mut Outcome) -> Result<(), AppError> {
     let summary = summarise(study, survey)?;
-    if !study.spec.log.contains(&Log::Summary) || study.session.client.is_none() || summary.cells.rows().is_empty() {
+    if !study.spec.log.contains(&Log::Summary) || summary.cells.rows().is_empty() {
         return Ok(());
     }
     let inputs = survey.plan.tasks().iter().map(|task| format!("{} {}\n", task.id, task.inputs)).collect::<String>();
@@ -96,8 +96,15 @@ pub(super) async fn push_summary(study: &Study, survey: &Survey, outcome: &mut O
     Ok(())
 }
 
+/// Says where a run is that is on no server yet. It counts as logged: its folder has everything.
+fn tell(study: &Study, logged: &Logged) {
+    let Some(unsent) = &logged.unsent else { return };
+    let why = unsent.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let folder = unsent.folder.display();
+    study.session.progress.note(&format!("{} is in {folder}{why}; `wandb-pca sync` sends it", logged.path));
+}
+
 async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<String, AppError> {
-    let client = study.session.online("the study's summary")?;
     let project = study.spec.project.clone().or_else(|| study.session.project.clone());
     let project = project.unwrap_or_else(|| "uncategorized".to_owned());
     let entity = study.session.entity_or_own(study.spec.entity.as_deref()).await?;
@@ -114,7 +121,7 @@ async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<St
         .with_group(Some(study.spec.name.clone()))
         .with_job_type(Some("study".to_owned()))
         .with_config(config);
-    let run = client.start_run(options).await;
+    let run = study.session.start_run(options).await;
     let run = run.map_err(AppError::wandb(format!("start a run in project {project}")))?;
     let work = async {
         run.log_table("study/cells", &summary.cells).await?;
@@ -125,5 +132,7 @@ async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<St
         Ok(Vec::new())
     };
     let outcome = work.await;
-    Ok(finish(&study.session, run, outcome).await?.path)
+    let logged = finish(&study.session, run, outcome).await?;
+    tell(study, &logged);
+    Ok(logged.path)
 }

@@ -59,9 +59,12 @@ impl Record {
         self.method == 0
     }
 
-    /// The bytes of the archive from this record's header to whatever follows it: what to fetch to read it.
+    /// The bytes of the archive from this record's header to the end of its content at the latest: what to fetch to
+    /// read it. How long the header is stands only in the header, so room is left for the longest, or up to whatever
+    /// follows the record.
     pub fn span(&self) -> Range<u64> {
-        self.header..self.next
+        let longest = LOCAL_BYTES + u64::from(self.name.end - self.name.start) + u64::from(u16::MAX);
+        self.header..self.next.min(self.header.saturating_add(longest).saturating_add(self.compressed))
     }
 }
 

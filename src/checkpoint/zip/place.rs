@@ -85,6 +85,13 @@ impl Place {
 /// The end record nearest to the end whose comment reaches exactly to the end of the archive.
 fn find_end(source: &(impl ReadAt + ?Sized)) -> Result<(u64, Vec<u8>), ZipError> {
     let len = source.len();
+    // Nearly every archive has no comment; then its last bytes are enough.
+    if let Some(at) = len.checked_sub(END_BYTES) {
+        let window = read(source, at..len)?;
+        if window.starts_with(END) && u16_at(&window, 20) == 0 {
+            return Ok((at, window));
+        }
+    }
     let first = len.saturating_sub(END_BYTES + 0xffff);
     let tail = read(source, first..len)?;
     let mut windows = tail.windows(END_BYTES as usize).enumerate().rev();

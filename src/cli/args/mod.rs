@@ -3,6 +3,7 @@
 mod artifact;
 mod cache;
 pub(crate) mod study;
+mod sync;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use artifact::{
     Alias, Artifact, Digest, Edit, Get, Info, Lineage, Link, LinkTo, Ls, Put, Rm, Tag, Unlink, Verify,
 };
 pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
+pub(crate) use sync::Sync;
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]
@@ -62,8 +64,12 @@ pub(crate) struct Global {
     /// Longest time, in seconds, without a byte [default: 30]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Use what is in the store; send nothing [env: WANDB_MODE=offline]
-    #[arg(long, global = true)]
+    /// Where to read and log: with the server; with the store, and runs to a folder for `sync`; or log nothing
+    /// [env: WANDB_MODE]
+    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    pub(crate) mode: Option<ModeArg>,
+    /// The same as --mode offline
+    #[arg(long, global = true, conflicts_with = "mode")]
     pub(crate) offline: bool,
 }
 
@@ -72,6 +78,28 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
         .ok_or_else(|| "not a number of seconds above zero".to_owned())
+}
+
+/// Where to read and log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// With the server
+    Online,
+    /// With the store and a folder
+    Offline,
+    /// Log nothing
+    Disabled,
+}
+
+impl ModeArg {
+    /// The word for it in settings.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Disabled => "disabled",
+        }
+    }
 }
 
 /// How progress is shown.
@@ -112,6 +140,8 @@ pub(crate) enum Command {
     /// Look after the store of downloaded files
     #[command(subcommand)]
     Cache(Cache),
+    /// Send runs that were logged offline, or did not get through
+    Sync(Sync),
     /// Run the embedded W&B-compatible server
     Serve(Serve),
     /// Store an API key for a server
@@ -146,6 +176,12 @@ pub(crate) struct Fit {
     /// Fit only the layers whose name matches this glob; repeatable
     #[arg(long, value_name = "GLOB")]
     pub(crate) layers: Vec<String>,
+    /// Fetch only the bytes of those layers, whatever their share [default: up to 60 % of a file above 1 MiB]
+    #[arg(long, requires = "layers", conflicts_with = "whole")]
+    pub(crate) partial: bool,
+    /// Fetch and verify whole files, however few layers are fitted
+    #[arg(long)]
+    pub(crate) whole: bool,
     /// Folder for the fit [default: fit-<name>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -263,12 +299,21 @@ pub(crate) struct Inspect {
     /// Nested dictionary that holds the weights, where there are several
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// List only the tensors whose name matches this glob; repeatable. Their bytes are fetched, for the norms
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) layers: Vec<String>,
+    /// Compute the norms, fetching the bytes of an artifact that is not in the store
+    #[arg(long, conflicts_with = "no_norms")]
+    pub(crate) norms: bool,
     /// Compare with this checkpoint, tensor by tensor: what changed from INPUT to OTHER
-    #[arg(long, value_name = "OTHER")]
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["layers", "norms"])]
     pub(crate) diff: Option<String>,
     /// Leave out the norms, which read every byte
     #[arg(long)]
     pub(crate) no_norms: bool,
+    /// Fetch and verify the whole file, instead of what is looked at
+    #[arg(long)]
+    pub(crate) whole: bool,
 }
 
 /// `serve`

@@ -50,7 +50,7 @@ pub(super) async fn login(context: &Context<'_>, args: &args::Login) -> anyhow::
 
 pub(super) async fn whoami(context: &Context<'_>) -> anyhow::Result<Output> {
     let host = &context.settings.base_url;
-    let Some(chosen) = &context.settings.credential else {
+    let Ok(Some(chosen)) = &context.settings.credential else {
         let names = [env::API_KEY, env::IDENTITY_TOKEN_FILE].join(" or ");
         anyhow::bail!(CredentialError(format!("no credential for {host}: set {names}, or run `wandb-pca login`")));
     };

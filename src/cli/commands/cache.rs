@@ -35,6 +35,7 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
         "partials": usage_json(info.partials),
         "folders": folders.collect::<serde_json::Map<_, _>>(),
         "locks": info.locks,
+        "unreadable_locks": info.unreadable_locks,
         "disk": info.space.map(|space| json!({"free": space.free, "total": space.total})),
     });
     let mut text = format!("{}\n", printable(&info.root.display().to_string()));
@@ -52,6 +53,9 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
     }
     for lock in &info.locks {
         writeln!(text, "  pinned by   {}", printable(&lock.display().to_string()))?;
+    }
+    for why in &info.unreadable_locks {
+        writeln!(text, "  unreadable  {}", printable(why))?;
     }
     let mut table =
         Table::new([("folder", ColumnKind::Text), ("files", ColumnKind::Integer), ("size", ColumnKind::Text)]);

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use wandb_pca::app::{self, AppError, Fit, Input, Logged};
+use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
+use wandb_pca::report::input::Verified;
 use wandb_pca::table::{ColumnKind, Table};
 
-use super::logged::{run_json, write_run};
+use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
-use crate::cli::render::{Output, columns, number_text, printable};
+use crate::cli::render::{Output, columns, number_text, printable, verified_text};
 use crate::cli::settings::Mode;
 
 pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Result<Output> {
@@ -23,11 +24,16 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.layer_globs = args.layers.clone();
     options.key = args.key.clone();
     options.file = args.file.clone();
+    options.extent = match (args.partial, args.whole) {
+        (true, _) => Extent::Parts,
+        (_, true) => Extent::Whole,
+        _ => Extent::Cheaper,
+    };
     options.lock = args.lock.mode();
     let (model, dataset) = options.names();
     let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));
     options.folder = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("fit-{}", file_name(&name))));
-    let log = (args.log || (from_artifacts && !args.no_log)) && context.settings.mode == Mode::Online;
+    let log = (args.log || (from_artifacts && !args.no_log)) && context.settings.mode != Mode::Disabled;
     if args.dry_run {
         return Ok(plan(&options, log));
     }
@@ -36,7 +42,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
         true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &context.log_options()).await?),
         false => None,
     };
-    fit_output(&outcome.fit, &outcome.folder, logged.as_ref())
+    told(fit_output(&outcome.fit, &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
 }
 
 /// A name with only what file systems agree on.
@@ -74,7 +80,8 @@ fn fit_output(fit: &Fit, folder: &Path, logged: Option<&Logged>) -> anyhow::Resu
         "dataset": fit.record.dataset,
         "seeds": app::labels(&fit.record),
         "totals": fit.record.totals,
-        "inputs": std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned).collect::<Vec<_>>(),
+        "verified": fit.record.verified(),
+        "inputs": fit.record.inputs().collect::<Vec<_>>(),
         "skipped": fit.record.skipped,
         "layers": layers,
         "run": run_json(logged),
@@ -83,7 +90,7 @@ fn fit_output(fit: &Fit, folder: &Path, logged: Option<&Logged>) -> anyhow::Resu
     let mut text = fit_text(fit, 10)?;
     writeln!(text, "\nfit     {}", printable(&folder.display().to_string()))?;
     write_run(&mut text, logged)?;
-    Ok(Output { schema: "fit/1", json, text })
+    Ok(Output { schema: "fit/2", json, text })
 }
 
 fn layer_json(fit: &wandb_pca::analysis::LayerFit) -> Value {
@@ -138,8 +145,17 @@ pub(super) fn fit_text(fit: &Fit, most: usize) -> anyhow::Result<String> {
         let (layers, parameters) = (totals.degenerate_layers, totals.degenerate_parameters);
         writeln!(text, "{layers} layers ({parameters} parameters) do not vary between the seeds")?;
     }
+    writeln!(text, "inputs: {}", inputs_text(record))?;
     for skipped in &record.skipped {
         writeln!(text, "{} takes no part: {}", printable(&skipped.tensor), skipped.reason)?;
     }
     Ok(text)
+}
+
+/// How many inputs were verified, and how far.
+fn inputs_text(record: &FitRecord) -> String {
+    let count = |verified| record.inputs().filter(|input| input.verified == verified).count();
+    let kinds = [Verified::Whole, Verified::Partly, Verified::No].map(|verified| (count(verified), verified));
+    let texts = kinds.into_iter().filter(|(count, _)| *count > 0);
+    texts.map(|(count, verified)| format!("{count} {}", verified_text(verified))).collect::<Vec<_>>().join("; ")
 }

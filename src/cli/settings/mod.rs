@@ -15,6 +15,7 @@ use anyhow::bail;
 use url::Url;
 
 use super::env::{self, Environment};
+use super::exit::CredentialError;
 use base_url::DEFAULT_BASE_URL;
 use credential::Chosen;
 use network::{Network, Timeouts};
@@ -28,8 +29,8 @@ pub(crate) struct Sources {
     pub(crate) entity: Option<String>,
     /// `--project`.
     pub(crate) project: Option<String>,
-    /// `--offline`.
-    pub(crate) offline: bool,
+    /// `--mode`, or what `--offline` stands for.
+    pub(crate) mode: Option<String>,
     /// `--timeout` and its kind.
     pub(crate) timeouts: Timeouts,
     /// The environment.
@@ -51,7 +52,7 @@ pub(crate) struct Sources {
 pub(crate) enum Mode {
     /// Read from and log to the server.
     Online,
-    /// Read from the store only, log nothing to the server.
+    /// Read from the store only, log to a folder.
     Offline,
     /// Log nothing.
     Disabled,
@@ -64,8 +65,8 @@ pub(crate) struct Settings {
     pub(crate) base_url: Url,
     /// Root of the user interface, without a trailing slash.
     pub(crate) app_url: String,
-    /// The credential and where it came from.
-    pub(crate) credential: Option<Chosen>,
+    /// The credential and where it came from, or why it cannot be used: `login` mends that.
+    pub(crate) credential: Result<Option<Chosen>, CredentialError>,
     /// Default entity.
     pub(crate) entity: Option<String>,
     /// Default project.
@@ -99,11 +100,11 @@ impl Settings {
         };
         let file_key = file_key(&file, &base_url);
         Ok(Self {
-            credential: credential::choose(sources, (&base_url, file_key), &mut warnings)?,
+            credential: credential::choose(sources, (&base_url, file_key), &mut warnings),
             app_url,
             entity: pick(&sources.entity, env::ENTITY, "entity"),
             project: pick(&sources.project, env::PROJECT, "project"),
-            mode: mode(sources.offline, pick(&None, env::MODE, "mode").as_deref())?,
+            mode: mode(pick(&sources.mode, env::MODE, "mode").as_deref())?,
             network: network::resolve(sources, &file)?,
             base_url,
             warnings,
@@ -118,7 +119,7 @@ fn usable_files(sources: &Sources, warnings: &mut Vec<String>) -> HashMap<String
     let problem = values.iter().find_map(|(key, value)| {
         let fine = match key.as_str() {
             "base_url" => base_url::normalise(value).is_ok(),
-            "mode" => mode(false, Some(value)).is_ok(),
+            "mode" => mode(Some(value)).is_ok(),
             "project" => value.chars().count() <= 128 && !value.contains(['/', '\\', '#', '?', '%', ':', '\r', '\n']),
             "api_key" => value.trim() == value,
             _ => true,
@@ -137,10 +138,7 @@ fn file_key<'a>(file: &'a HashMap<String, String>, base: &Url) -> Option<&'a str
     file.get("api_key").map(String::as_str).filter(|key| !key.is_empty() && for_it)
 }
 
-fn mode(offline_flag: bool, text: Option<&str>) -> anyhow::Result<Mode> {
-    if offline_flag {
-        return Ok(Mode::Offline);
-    }
+fn mode(text: Option<&str>) -> anyhow::Result<Mode> {
     match text {
         None | Some("online" | "run" | "shared") => Ok(Mode::Online),
         Some("offline" | "dryrun") => Ok(Mode::Offline),
@@ -211,7 +209,7 @@ mod tests {
             let mut sources = Sources { global: file(named), ..Sources::default() };
             sources.global.insert("api_key".to_owned(), key.clone());
             sources.base_url = base.map(str::to_owned);
-            Settings::resolve(&sources).unwrap().credential.map(|chosen| chosen.credential)
+            Settings::resolve(&sources).unwrap().credential.unwrap().map(|chosen| chosen.credential)
         };
         let here = ("base_url", "http://h:1/");
         assert!(matches!(credential(None, &[here]), Some(Credential::ApiKey(_))));
@@ -226,7 +224,8 @@ mod tests {
         let mode = |text: &str| Settings::resolve(&from(&[(env::MODE, text)])).map(|s| s.mode);
         assert_eq!(mode("dryrun").unwrap(), Mode::Offline);
         assert_eq!(mode("shared").unwrap(), Mode::Online);
-        assert_eq!(Settings::resolve(&Sources { offline: true, ..Sources::default() }).unwrap().mode, Mode::Offline);
+        let flag = Sources { mode: Some("offline".to_owned()), ..from(&[(env::MODE, "online")]) };
+        assert_eq!(Settings::resolve(&flag).unwrap().mode, Mode::Offline);
         assert!(mode("sideways").is_err());
     }
 }

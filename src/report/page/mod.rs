@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use self::html::Html;
 use super::ReportError;
 use super::font::Weight;
-use super::input::{Comparison, InputFile, Note, ReportInput, SCHEMA_VERSION};
+use super::input::{Comparison, InputFile, Note, ReportInput, SCHEMA_VERSION, Verified};
 use super::number;
 use super::palette::{self, Theme};
 use super::plot::{self, MatrixScale};
@@ -94,8 +94,12 @@ fn totals(html: &mut Html, input: &ReportInput) {
         facts.push(("Parameters", number::compact(fit.parameters())));
     }
     if !input.inputs.is_empty() {
-        let verified = input.inputs.iter().filter(|file| file.verified).count();
-        facts.push(("Inputs verified", format!("{verified} of {}", input.inputs.len())));
+        let count = |verified| input.inputs.iter().filter(|file| file.verified == verified).count();
+        let mut text = format!("{} of {}", count(Verified::Whole), input.inputs.len());
+        if count(Verified::Partly) > 0 {
+            text += &format!(", {} partly", count(Verified::Partly));
+        }
+        facts.push(("Inputs verified", text));
     }
     definition_list(html, &facts);
 }
@@ -155,10 +159,10 @@ fn inputs(html: &mut Html, files: &[InputFile]) {
         html.raw("</td><td>").text(&file.size.map_or_else(|| number::NONE.to_owned(), number::bytes));
         html.raw("</td><td class=\"name\"><code>").text(&file.digest);
         html.raw("</code></td><td class=\"name\"><code>").text(&file.sha256).raw("</code></td><td class=\"name\">");
-        html.raw(if file.verified {
-            "<span class=\"yes\">✓ verified</span>"
-        } else {
-            "<span class=\"no\">not verified</span>"
+        html.raw(match file.verified {
+            Verified::Whole => "<span class=\"yes\">✓ verified</span>",
+            Verified::Partly => "<span class=\"quiet\">partly verified</span>",
+            Verified::No => "<span class=\"no\">not verified</span>",
         });
         html.raw("</td></tr>\n");
     }
@@ -187,6 +191,8 @@ vectors.</dd>\
 out.</dd>\
 <dt>k90, k95, k99</dt><dd>Fewest components that together explain 90, 95 or 99 % of the variance.</dd>\
 <dt>Random directions</dt><dd>What the ratios would be if the task vectors kept their norms and pointed anywhere.</dd>\
+<dt>Partly verified</dt><dd>Only the bytes of these layers were fetched. They agree with the CRC-32 in the file itself; \
+the digest of the artifact, which covers whole files, could not be compared.</dd>\
 <dt>Principal angles</dt><dd>Angles between the subspaces that the seeds of two datasets span, smallest first.</dd>\
 </dl></details></section>\n";
 

@@ -39,7 +39,7 @@ fn hostile() -> ReportInput {
         digest: name(),
         sha256: name(),
         size: Some(1),
-        verified: false,
+        verified: Verified::No,
     };
     let angles = vec![PairAngles { first: name(), second: name(), degrees: vec![10.0] }];
     ReportInput {

@@ -277,7 +277,7 @@ impl ArtifactDraft {
     /// Adds a file under `path`; an entry of that path in the version that the draft was made of is replaced.
     ///
     /// # Errors
-    /// [`WandbError::EntryPath`] for a path that is unsafe or already taken.
+    /// [`WandbError::Unfit`] for a path that is unsafe or already taken.
     pub fn with_file(mut self, path: impl Into<String>, source: impl Into<Source>) -> Result<Self, WandbError> {
         let path = path.into();
         self.check_free(&path)?;
@@ -292,7 +292,7 @@ impl ArtifactDraft {
     /// `path` is empty it is the last part of the address. The target is looked at when the draft is prepared.
     ///
     /// # Errors
-    /// [`WandbError::EntryPath`] for a path that is unsafe or already taken, [`WandbError::Option`] for an address that
+    /// [`WandbError::Unfit`] for a path that is unsafe or already taken, [`WandbError::Option`] for an address that
     /// is none or holds a password.
     pub fn with_reference(
         mut self,
@@ -312,8 +312,7 @@ impl ArtifactDraft {
     fn check_free(&self, path: &str) -> Result<(), WandbError> {
         let taken = self.files.contains_key(path) || self.references.iter().any(|reference| reference.path == path);
         let reason = check_path(path).err().or(taken.then_some("the draft has it already"));
-        let (artifact, path) = (self.name.clone(), path.to_owned());
-        reason.map_or(Ok(()), |reason| Err(WandbError::EntryPath { artifact, path, reason }))
+        reason.map_or(Ok(()), |reason| Err(WandbError::Unfit { path: path.into(), reason }))
     }
 }
 

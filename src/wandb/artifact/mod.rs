@@ -11,18 +11,28 @@ mod folder;
 mod lineage;
 pub mod link;
 mod listing;
+pub mod locator;
 mod lookup;
 pub mod manifest;
 pub mod name;
+mod part_size;
+mod parts;
+mod pour;
 pub mod prepare;
 pub mod present;
+pub mod ranges;
 mod receive;
 mod refer;
 pub mod reference;
+pub(super) mod registry;
+mod room;
 pub(super) mod send;
 pub(super) mod source;
+pub(super) mod spooled;
+pub(super) mod suggest;
 pub mod upload;
 mod urls;
+mod windows_names;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -176,9 +186,12 @@ impl Client {
     /// The version behind a name.
     ///
     /// # Errors
-    /// [`WandbError::NotFound`], [`WandbError::NotCommitted`], or what the request met.
+    /// [`WandbError::NotFound`], [`WandbError::NoSuchName`], [`WandbError::NotCommitted`], or what the request met.
     pub async fn artifact(&self, name: &QualifiedName) -> Result<Artifact, WandbError> {
-        self.artifact_with(&self.budget(), name).await
+        match self.artifact_with(&self.budget(), name).await {
+            Err(error) => Err(self.explain(name, error).await),
+            found => found,
+        }
     }
 
     async fn artifact_with(&self, budget: &Budget, name: &QualifiedName) -> Result<Artifact, WandbError> {

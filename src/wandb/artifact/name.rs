@@ -90,6 +90,12 @@ impl ArtifactName {
         })
     }
 
+    /// The same name in another entity, or in none.
+    #[must_use]
+    pub fn with_entity(&self, entity: Option<String>) -> Self {
+        Self { entity, ..self.clone() }
+    }
+
     /// The entity, where given.
     pub fn entity(&self) -> Option<&str> {
         self.entity.as_deref()

@@ -65,7 +65,7 @@ impl Client {
     ///
     /// # Errors
     /// [`WandbError::File`] for a file that cannot be read, [`WandbError::Reference`] for a target that cannot be looked
-    /// at, [`WandbError::EntryPath`] for paths that do not go together, or what the requests met.
+    /// at, [`WandbError::Unfit`] for paths that do not go together, or what the requests met.
     pub async fn prepare(
         &self,
         draft: ArtifactDraft,
@@ -83,14 +83,14 @@ impl Client {
                     let fresh = !files.contains_key(&path)
                         && entries.get(&path).is_none_or(|old| draft.kept.get(&path) == Some(old));
                     if !fresh {
-                        return Err(taken(&draft.name, &path, "the draft has it already"));
+                        return Err(WandbError::Unfit { path: path.into(), reason: "the draft has it already" });
                     }
                     entries.insert(path, entry);
                 }
             }
             let entry = |file: &Hashed| Entry::file(file.digest(algorithm), file.size, None);
             entries.extend(files.iter().map(|(path, file)| (path.clone(), entry(file))));
-            check_tree(&draft.name, &entries)?;
+            check_tree(&entries)?;
             let manifest = Manifest { region: draft.region.clone(), ..Manifest::of(entries, algorithm) };
             let (entity, project) = (entity.to_owned(), project.to_owned());
             Ok(PreparedArtifact { draft, files, manifest, entity, project })
@@ -162,16 +162,12 @@ impl Client {
     }
 }
 
-fn taken(artifact: &str, path: &str, reason: &'static str) -> WandbError {
-    WandbError::EntryPath { artifact: artifact.to_owned(), path: path.to_owned(), reason }
-}
-
 /// Refuses entries that no folder could hold together: one below another that is a file.
-fn check_tree(artifact: &str, entries: &BTreeMap<String, Entry>) -> Result<(), WandbError> {
+pub(super) fn check_tree(entries: &BTreeMap<String, Entry>) -> Result<(), WandbError> {
     for path in entries.keys() {
         let mut slashes = path.match_indices('/').map(|(at, _)| at);
         if slashes.any(|at| path.get(..at).is_some_and(|parent| entries.contains_key(parent))) {
-            return Err(taken(artifact, path, "what should be its folder is an entry too"));
+            return Err(WandbError::Unfit { path: path.into(), reason: "what should be its folder is an entry too" });
         }
     }
     Ok(())
@@ -185,9 +181,9 @@ mod tests {
     #[test]
     fn an_entry_below_a_file_is_refused() {
         let entry = |path: &str| (path.to_owned(), Entry::file(Digest::of(Algorithm::Md5, b""), 0, None));
-        let tree = |paths: &[&str]| check_tree("a", &paths.iter().map(|path| entry(path)).collect());
+        let tree = |paths: &[&str]| check_tree(&paths.iter().map(|path| entry(path)).collect());
         assert!(tree(&["a", "a.b", "b/a", "b/b/c"]).is_ok());
-        assert!(matches!(tree(&["a", "a/b"]), Err(WandbError::EntryPath { .. })));
-        assert!(matches!(tree(&["x/y", "x/y/z/w"]), Err(WandbError::EntryPath { .. })));
+        assert!(matches!(tree(&["a", "a/b"]), Err(WandbError::Unfit { .. })));
+        assert!(matches!(tree(&["x/y", "x/y/z/w"]), Err(WandbError::Unfit { .. })));
     }
 }

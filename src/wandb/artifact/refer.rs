@@ -15,7 +15,7 @@ use crate::redact::SafeUrl;
 use super::super::Client;
 use super::super::error::WandbError;
 use super::super::retry::{Budget, Traffic};
-use super::super::transport::{Errand, Trust, Want};
+use super::super::transport::{Encoding, Errand, Trust, Want};
 use super::draft::{Checksum, Reference, Source};
 use super::folder::files_below;
 use super::manifest::{Entry, check_path};
@@ -59,13 +59,8 @@ impl Subject<'_> {
     /// The entry's path: the given one, or the last part of the address.
     fn path(&self, fallback: &str) -> Result<String, WandbError> {
         let path = if self.reference.path.is_empty() { fallback } else { &self.reference.path };
-        match check_path(path) {
-            Ok(()) => Ok(path.to_owned()),
-            Err(reason) => {
-                let (artifact, path) = (self.artifact.to_owned(), path.to_owned());
-                Err(WandbError::EntryPath { artifact, path, reason })
-            }
-        }
+        check_path(path).map_err(|reason| WandbError::Unfit { path: path.into(), reason })?;
+        Ok(path.to_owned())
     }
 }
 
@@ -103,13 +98,25 @@ impl Client {
     /// `http` and `https`: the `ETag`, or the address where there is none.
     async fn http_reference(&self, budget: &Budget, subject: &Subject<'_>, url: Url) -> Result<Entry, WandbError> {
         let uri = subject.reference.uri.clone();
+        let host = url.host_str().unwrap_or_default().to_owned();
         let url = SafeUrl::from(url);
         let what = format!("the target {url} of a reference");
         let errand = Errand { traffic: Traffic::Object, what: &what };
-        let want = Want { trust: Trust::Stranger, ..Want::default() };
-        let answer = self.transport().persist(budget, errand, || self.transport().get(&url, want)).await?;
+        // Asked for in the form that the official SDK takes: servers tag compressed answers otherwise.
+        let want = Want { trust: Trust::Stranger, encoding: Encoding::Gzip, ..Want::default() };
+        let mut attempt = 0;
+        let answer = loop {
+            match self.transport().within(budget, &what, self.transport().get(&url, want)).await? {
+                Ok(answer) => break answer,
+                Err(trouble) => self.transport().pause_at(budget, errand, (&host, trouble, attempt)).await?,
+            }
+            attempt += 1;
+        };
+        budget.earn();
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        let size = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        // The length of a compressed answer is not the file's.
+        let length = header("content-length").filter(|_| header("content-encoding").is_none());
+        let size = length.and_then(|text| text.parse().ok()).unwrap_or(0);
         let Some(etag) = header("etag") else { return Ok(entry(uri.clone(), uri, size)) };
         let mut entry = entry(etag.trim_matches('"').to_owned(), uri, size);
         entry.extra.insert("etag".to_owned(), etag.into());

@@ -9,6 +9,7 @@ mod edit;
 mod lineage;
 mod listing;
 mod memberships;
+mod name;
 mod run;
 mod upload;
 
@@ -24,6 +25,7 @@ pub(super) use edit::*;
 pub(super) use lineage::*;
 pub(super) use listing::*;
 pub(super) use memberships::*;
+pub(super) use name::*;
 pub(super) use run::*;
 pub(super) use upload::*;
 
@@ -123,8 +125,13 @@ mod tests {
             of::<UseArtifact<'_>>(),
             of::<UpsertBucket>(),
             of::<CreateRunFiles<'_>>(),
+            of::<NotifyAlert<'_>>(),
+            of::<HistoryPage<'_>>(),
             of::<Collections<'_>>(),
             of::<Versions<'_>>(),
+            of::<NamesNear<'_>>(),
+            of::<EntityProjects<'_>>(),
+            of::<OrgInfo<'_>>(),
             of::<ArtifactLineage<'_>>(),
             of::<RunInputs<'_>>(),
             of::<RunOutputs<'_>>(),

@@ -27,11 +27,15 @@ pub(crate) struct UpsertBucketInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) notes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) commit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job_program: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job_repo: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +53,7 @@ pub(crate) struct UpsertBucketData {
 #[derive(Debug, Deserialize)]
 pub(crate) struct UpsertBucketPayload {
     pub(crate) bucket: Option<Bucket>,
+    pub(crate) inserted: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,4 +93,54 @@ pub(crate) struct CreateRunFilesPayload {
 pub(crate) struct RunFileNode {
     pub(crate) name: String,
     pub(crate) upload_url: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct NotifyAlert<'a> {
+    pub(crate) input: NotifyAlertInput<'a>,
+}
+operation!(NotifyAlert<'_>, "NotifyScriptableRunAlert", "notify_scriptable_run_alert.graphql", serde_json::Value);
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotifyAlertInput<'a> {
+    pub(crate) entity_name: &'a str,
+    pub(crate) project_name: &'a str,
+    pub(crate) run_name: &'a str,
+    pub(crate) title: &'a str,
+    pub(crate) text: &'a str,
+    /// `INFO`, `WARN` or `ERROR`.
+    pub(crate) severity: &'a str,
+    /// Milliseconds in which the same title is not told again.
+    pub(crate) wait_duration: i64,
+}
+
+/// Rows whose `_step` is in a range, the end left out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HistoryPage<'a> {
+    pub(crate) entity: &'a str,
+    pub(crate) project: &'a str,
+    pub(crate) run: &'a str,
+    pub(crate) min_step: u64,
+    pub(crate) max_step: u64,
+    /// The most rows to answer.
+    pub(crate) samples: u64,
+}
+operation!(HistoryPage<'_>, "HistoryPage", "history_page.graphql", HistoryPageData);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HistoryPageData {
+    pub(crate) project: Option<HistoryPageProject>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HistoryPageProject {
+    pub(crate) run: Option<HistoryPageRun>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HistoryPageRun {
+    /// JSON text of a row each.
+    pub(crate) history: Vec<String>,
 }

@@ -26,11 +26,11 @@ impl Run {
         }
         if rows > FILE_ROWS {
             let note = format!("table {key}: the page of the run shows the first {FILE_ROWS} of {rows} rows");
-            self.client.transport().progress.note(&note);
+            self.progress.note(&note);
         }
         let file = run_file(table).to_string();
         let sha256 = Sha256::of(file.as_bytes()).to_hex();
-        let ordinal = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).step;
+        let ordinal = self.state().step;
         let path = media_path(key, ordinal, &sha256);
         let (client_id, sequence_client_id) = (identifier(128), identifier(128));
         let entry = format!("{}.table.json", safe_components(key));
@@ -48,7 +48,7 @@ impl Run {
         self.upload_file(&path, file.into_bytes()).await?;
         let draft = ArtifactDraft::new(artifact_name(self.id(), key), "run_table")?;
         let draft = draft.with_file(entry, artifact_file(table).to_string().into_bytes())?;
-        self.log_artifact_as(&draft, [&client_id, &sequence_client_id]).await?;
+        self.spool_artifact_as(&draft, [&client_id, &sequence_client_id]).await?;
         Ok(value)
     }
 }

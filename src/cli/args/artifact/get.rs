@@ -9,10 +9,10 @@ use crate::cli::args::Locking;
 /// `artifact get`
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Artifacts: entity/project/name:alias
+    /// Artifacts: entity/project/name:alias, or wandb-artifact://_id/<id>
     #[arg(required = true)]
     pub(crate) artifacts: Vec<String>,
-    /// Folder for the files [default: ./artifacts/<name>:<version>]
+    /// Folder for the files [default: <name>:<version> in WANDB_ARTIFACT_DIR, or in ./artifacts]
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// Keep the files in the store only and print where they are
@@ -24,6 +24,12 @@ pub(crate) struct Get {
     /// How files get from the store to the folder
     #[arg(long, value_enum, default_value_t = Link::Auto, value_name = "HOW")]
     pub(crate) link: Link,
+    /// Only files whose path matches this glob; repeatable. `*` stops at `/`, `**` does not
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// No files whose path matches this glob; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
     /// Take the versions pinned in this lock, and pin in it what it lacks
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,

@@ -5,17 +5,20 @@ use std::fmt::Write as _;
 use serde_json::json;
 use wandb_pca::app::artifact::GotFile;
 use wandb_pca::app::{self, LockMode};
-use wandb_pca::wandb::{DownloadOptions, LinkMode, Placed, Proof};
+use wandb_pca::wandb::{DownloadOptions, Filter, LinkMode, Placed, Proof};
 
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, bytes_text, printable};
 
-use super::artifact_name;
+use super::located;
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Result<Output> {
-    let names = args.artifacts.iter().map(|text| artifact_name(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut names = Vec::with_capacity(args.artifacts.len());
+    for text in &args.artifacts {
+        names.push(located(context, text).await?);
+    }
     let destination = match (&args.root, args.store_only) {
         (Some(_), _) if names.len() > 1 => {
             return Err(UsageError("--root takes one artifact; several would mix their files".to_owned()).into());
@@ -37,7 +40,12 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
         (None, LockMode::Keep) => None,
         (None, _) => return Err(UsageError("--locked and --update need --lock FILE".to_owned()).into()),
     };
+    options.filter = Filter::new(&args.include, &args.exclude).map_err(|error| UsageError(error.to_string()))?;
     let got = app::artifact::get(&context.session, &names, &options).await?;
+    let filtered = !(args.include.is_empty() && args.exclude.is_empty());
+    if filtered && got.iter().all(|got| got.files.is_empty()) {
+        return Err(UsageError("no file matches --include and --exclude".to_owned()).into());
+    }
     let mut text = String::new();
     let mut list = Vec::new();
     for got in &got {

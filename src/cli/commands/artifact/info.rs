@@ -12,11 +12,11 @@ use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, bytes_text, columns, printable};
 
-use super::artifact_name;
+use super::located;
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Info) -> anyhow::Result<Output> {
     let filter = Filter::new(&args.files, &[]).map_err(|error| UsageError(error.to_string()))?;
-    let found = artifacts::info(&context.session, &artifact_name(&args.artifact)?).await?;
+    let found = artifacts::info(&context.session, &located(context, &args.artifact).await?).await?;
     let entries: Vec<_> = found.manifest.entries.iter().filter(|(path, _)| filter.wants(path)).collect();
     let mut text = heading(&found)?;
     let mut table = Table::new([

@@ -9,11 +9,11 @@ use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::render::{Output, printable};
 
-use super::artifact_name;
+use super::located;
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Lineage) -> anyhow::Result<Output> {
     let limits = GraphLimits { depth: args.depth, nodes: args.limit.max(1) };
-    let graph = artifacts::lineage(&context.session, &artifact_name(&args.artifact)?, limits).await?;
+    let graph = artifacts::lineage(&context.session, &located(context, &args.artifact).await?, limits).await?;
     let edge = |edge: &artifacts::GraphEdge| {
         let relation = if edge.relation == Relation::Used { "used" } else { "made" };
         json!({"from": edge.from, "to": edge.to, "relation": relation})

@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::DamageFound;
 use crate::cli::render::{Output, printable};
 
-use super::artifact_name;
+use super::located;
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Verify) -> anyhow::Result<Output> {
     let against = match (&args.root, args.store) {
@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Verify) -> anyhow::R
         (None, true) => Against::Store,
         (None, false) => Against::Default,
     };
-    let found = artifacts::verify(&context.session, &artifact_name(&args.artifact)?, &against).await?;
+    let found = artifacts::verify(&context.session, &located(context, &args.artifact).await?, &against).await?;
     let words = ["ok", "missing", "corrupt", "unverifiable", "extra", "reference"];
     let count = |word: &str| found.count(|state| told(state).0 == word);
     let counts: Vec<_> = words.iter().map(|word| (*word, count(word))).filter(|(_, count)| *count > 0).collect();
