@@ -64,7 +64,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         Mode::Online | Mode::Disabled => {
             let chosen = settings.credential.as_ref().ok().and_then(Option::as_ref);
             let credential = chosen.map(|chosen| chosen.credential.clone());
-            Some(client(settings, progress, credential)?)
+            Some(client(settings, environment, progress, credential)?)
         }
     };
     Ok(Session {
@@ -82,6 +82,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
 /// A client with this credential and everything else as the settings say.
 pub(super) fn client(
     settings: &Settings,
+    environment: &Environment,
     progress: &Progress,
     credential: Option<Credential>,
 ) -> anyhow::Result<Client> {
@@ -107,6 +108,7 @@ pub(super) fn client(
         .with_attempt_timeouts(api.attempt, objects.attempt)
         .with_retries(api.retries, api.shortest, api.longest)
         .with_transfer_retries(objects.retries, objects.shortest, objects.longest)
+        .with_cloud(environment.cloud())
         .with_extra_headers(network.extra_headers.clone())
         .with_user(user, email)
         .with_proxies(http, https)

@@ -338,7 +338,11 @@ impl WandbError {
 
     /// The network or the server, now but perhaps not later: exit code 6.
     pub fn is_network(&self) -> bool {
-        matches!(self, Self::Network { .. } | Self::Timeout { .. } | Self::RateLimited { .. } | Self::Server { .. })
+        match self {
+            Self::Network { .. } | Self::Timeout { .. } | Self::RateLimited { .. } | Self::Server { .. } => true,
+            Self::Reference { source, .. } => source.is_network(),
+            _ => false,
+        }
     }
 }
 

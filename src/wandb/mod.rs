@@ -5,6 +5,7 @@
 //! Nothing here reads the environment: the binary resolves settings and passes values.
 
 pub mod artifact;
+mod cloud;
 mod connect;
 mod credential;
 mod error;
@@ -38,6 +39,7 @@ pub use artifact::registry::is_registry;
 pub use artifact::suggest::Suggestions;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
+pub use cloud::CloudSettings;
 pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
@@ -71,6 +73,8 @@ struct Inner {
     default_entity: OnceCell<Option<String>>,
     /// Chart definitions that the server is known to have.
     charts: Mutex<BTreeSet<String>>,
+    #[cfg(feature = "cloud")]
+    cloud: CloudSettings,
     /// By entity.
     organizations: Mutex<HashMap<String, Organizations>>,
 }
@@ -113,6 +117,8 @@ impl Client {
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
             charts: Mutex::default(),
+            #[cfg(feature = "cloud")]
+            cloud: options.cloud,
             organizations: Mutex::default(),
         })))
     }
@@ -158,6 +164,11 @@ impl Client {
     /// The retries and time of one operation.
     fn budget(&self) -> Budget {
         Budget::new(self.0.paces, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
+    }
+
+    #[cfg(feature = "cloud")]
+    fn cloud(&self) -> &CloudSettings {
+        &self.0.cloud
     }
 
     fn concurrency(&self) -> usize {

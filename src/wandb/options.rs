@@ -9,6 +9,7 @@ use url::Url;
 use crate::progress::Progress;
 use crate::redact::{ApiKey, SafeUrl};
 
+use super::cloud::CloudSettings;
 use super::error::WandbError;
 use super::retry::Pace;
 
@@ -116,6 +117,8 @@ pub struct ClientOptions {
     pub root_certificates: Option<Vec<u8>>,
     /// Whether certificates are checked.
     pub certificate_check: CertificateCheck,
+    /// What references to buckets are fetched with.
+    pub cloud: CloudSettings,
     pub(super) pace: Pace,
     pub(super) transfer_pace: Pace,
 }
@@ -131,6 +134,7 @@ impl fmt::Debug for ClientOptions {
             .field("http_proxy", &self.http_proxy)
             .field("https_proxy", &self.https_proxy)
             .field("certificate_check", &self.certificate_check)
+            .field("cloud", &self.cloud)
             .finish_non_exhaustive()
     }
 }
@@ -159,6 +163,7 @@ impl ClientOptions {
             https_proxy: None,
             root_certificates: None,
             certificate_check: CertificateCheck::On,
+            cloud: CloudSettings::default(),
             pace: Pace::default(),
             transfer_pace: Pace::default(),
         }
@@ -217,6 +222,13 @@ impl ClientOptions {
     #[must_use]
     pub fn with_transfer_retries(mut self, retries: u32, shortest: Duration, longest: Duration) -> Self {
         self.transfer_pace = Pace { retries, shortest, longest, ..self.transfer_pace };
+        self
+    }
+
+    /// Sets what references to buckets are fetched with.
+    #[must_use]
+    pub fn with_cloud(mut self, cloud: CloudSettings) -> Self {
+        self.cloud = cloud;
         self
     }
 

@@ -278,6 +278,12 @@ impl Transport {
         Ok(response.headers().clone())
     }
 
+    /// How long to wait for the next byte.
+    #[cfg(feature = "cloud")]
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.idle
+    }
+
     /// The next bytes of an answer, or none at its end.
     pub(super) async fn chunk(&self, response: &mut reqwest::Response) -> Result<Option<Bytes>, Trouble> {
         self.idle(response.chunk()).await

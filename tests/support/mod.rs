@@ -114,6 +114,12 @@ impl Misbehaving {
     #[allow(dead_code, reason = "not every test refers")]
     pub fn refer(&self, artifact: &str, path: &str, uri: &str, (digest, size): (&str, usize)) {
         let entry = json!({ "digest": digest, "ref": uri, "size": size, "extra": { "etag": digest } });
+        self.refer_as(artifact, path, entry);
+    }
+
+    /// The same with the entry as the manifest has it.
+    #[allow(dead_code, reason = "not every test refers")]
+    pub fn refer_as(&self, artifact: &str, path: &str, entry: Value) {
         let mut state = self.state.lock().unwrap();
         state.artifacts.entry(artifact.to_owned()).or_default();
         state.references.entry(artifact.to_owned()).or_default().push((path.to_owned(), entry));
@@ -203,7 +209,11 @@ impl Misbehaving {
             (body, fault, state.version, state.pace)
         };
         let fault = if body.is_none() { Fault::Status(404, "") } else { fault };
-        let etag = Some(format!("\"{path}-{version}\""));
+        let etag = match (path, &body) {
+            // As S3 does for objects that were sent in one part.
+            ("hashed.bin", Some(body)) => Some(format!("\"{}\"", Digest::of(Algorithm::Md5, body).to_hex())),
+            _ => Some(format!("\"{path}-{version}\"")),
+        };
         respond(socket, seen, Reply { body: body.unwrap_or_default(), fault, etag, pace }).await;
     }
 
