@@ -64,11 +64,15 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The folder at `path`, which may be that of its log, too.
-    pub(crate) fn open(path: &Path) -> Result<Self, WandbError> {
+    /// The folder at a path, which may be that of its log, too.
+    pub(crate) fn open(folder: &Path) -> Result<Self, WandbError> {
+        let path = folder;
         let not_found =
             || WandbError::NotFound { what: format!("a log of a run (run-….wandb) in {}", path.display()) };
-        let path = fs::canonicalize(path).map_err(|source| failed("open", path, source))?;
+        let path = match fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found()),
+            path => path.map_err(|source| failed("open", folder, source))?,
+        };
         if is_log(&path) && path.is_file() {
             let folder = path.parent().ok_or_else(not_found)?.to_owned();
             return Ok(Self { path: folder, log: path });

@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::Client;
 use super::super::error::WandbError;
@@ -17,6 +18,10 @@ use super::folder::{HOMES, RunFolder, discover};
 use super::home::Renamed;
 use super::log::{Entry, LogReader};
 use super::sender::Sender;
+
+/// How often and how long we wait for a log that is in use.
+const TRIES: u32 = 10;
+const WAIT: Duration = Duration::from_millis(50);
 
 /// How a log is sent. Start from [`SyncOptions::default`].
 #[derive(Debug, Clone, Default)]
@@ -106,7 +111,7 @@ impl Client {
     /// [`WandbError::Log`] for a log without a run, or what stood in the way; what was sent till then counts.
     pub async fn sync(&self, folder: &Path, options: &SyncOptions) -> Result<Synced, WandbError> {
         let folder = RunFolder::open(folder)?;
-        let reader = LogReader::open_alone(folder.log())?;
+        let reader = open_alone(&folder).await?;
         let (assembly, first) = beginning(&folder)?;
         let renamed =
             Renamed { entity: options.entity.clone(), project: options.project.clone(), run: options.id.clone() };
@@ -146,6 +151,19 @@ impl Client {
             torn: report.torn,
             damages,
         })
+    }
+}
+
+/// Opens the log for us alone. One that is in use may be let go of just now: by a process that was killed, or one that is
+/// about to become another program.
+async fn open_alone(folder: &RunFolder) -> Result<LogReader, WandbError> {
+    let mut tries = 0;
+    loop {
+        match LogReader::open_alone(folder.log()) {
+            Err(WandbError::Busy { .. }) if tries < TRIES => tries += 1,
+            outcome => return outcome,
+        }
+        tokio::time::sleep(WAIT).await;
     }
 }
 
