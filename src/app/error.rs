@@ -221,6 +221,8 @@ pub enum FailureKind {
     Network,
     /// Done, but not all of it is on the server.
     Partly,
+    /// Somebody wanted it to stop.
+    Stopped,
 }
 
 impl AppError {
@@ -271,6 +273,9 @@ fn checkpoint_kind(error: &CheckpointError) -> FailureKind {
 }
 
 fn wandb_kind(error: &WandbError) -> FailureKind {
+    if matches!(error, WandbError::Stopped { .. }) {
+        return FailureKind::Stopped;
+    }
     if matches!(error, WandbError::NotSent { .. }) {
         return FailureKind::Partly;
     }

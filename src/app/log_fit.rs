@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::wandb::{ArtifactDraft, ArtifactName, QualifiedName, Run, RunOptions, WandbError};
+use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Resume, Run, RunOptions, WandbError};
 
 use super::error::AppError;
 use super::fit_folder::Fit;
+use super::fit_results::Results;
 use super::lock::LOCK_FILE;
-use super::report::page_of;
+use super::report::{page_of, section};
 use super::sample::Sampled;
 use super::session::Session;
 use super::sync::explain_wandb;
@@ -38,6 +39,8 @@ pub struct LogOptions {
     pub config: Map<String, Value>,
     /// Leave out the `pca` artifact.
     pub without_artifact: bool,
+    /// Send an alert when everything is logged.
+    pub alert: bool,
 }
 
 /// A run that was logged.
@@ -73,7 +76,7 @@ pub async fn log_fit(
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let tables = [("pca/layers", fit.layer_table()?), ("pca/components", fit.component_table()?)];
+    let results = Results::of(fit)?;
     let page = page_of(fit)?;
     let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
     let used = inputs(fit)?;
@@ -82,15 +85,18 @@ pub async fn log_fit(
         for name in &used {
             run.use_version(name).await?;
         }
-        for (key, table) in &tables {
-            run.log_table(key, table).await?;
-        }
+        run.check_stop()?;
+        run.log(results.store(&run, &page).await?).await?;
         let mut artifacts = Vec::new();
         if !options.without_artifact {
             artifacts.push(spool(&run, &draft).await?);
         }
-        run.upload_file("report.html", page.into_bytes()).await?;
         run.set_summary(summary(fit)).await?;
+        run.check_stop()?;
+        if options.alert {
+            let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
+            run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
+        }
         Ok(artifacts)
     };
     let outcome = work.await;
@@ -116,6 +122,7 @@ pub async fn log_samples(
         }
         let mut names = Vec::with_capacity(drafts.len());
         for (draft, model) in drafts.iter().zip(models) {
+            run.check_stop()?;
             names.push(spool(&run, draft).await?);
             let row = json!({
                 "sample/number": model.number,
@@ -160,6 +167,8 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
         .with_entity(entity)
         .with_display_name(Some(name))
         .with_id(options.id.clone())
+        .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
+        .with_origin(Some(record.program.clone()), None)
         .with_sweep(options.sweep.clone())
         .with_group(options.group.clone())
         .with_job_type(Some(job.to_owned()))
@@ -175,6 +184,9 @@ fn inferred_home(fit: &Fit) -> Option<(String, String)> {
     let mut parts = name.splitn(3, '/');
     Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
 }
+
+/// The official client's exit code of a run that was stopped.
+const STOPPED: i32 = 255;
 
 /// Ends the run as its work ended.
 pub(super) async fn finish(
@@ -195,7 +207,8 @@ pub(super) async fn finish(
             Err(error) => Err(AppError::wandb(format!("finish run {path}"))(error)),
         },
         Err(error) => {
-            if let Err(second) = run.finish(1).await {
+            let exit_code = if matches!(error, WandbError::Stopped { .. }) { STOPPED } else { 1 };
+            if let Err(second) = run.finish(exit_code).await {
                 tracing::warn!("run {path} could not be marked failed: {second}");
             }
             Err(AppError::wandb(format!("log to run {path}"))(error))
@@ -224,12 +237,24 @@ fn sample_draft(fit: &Fit, model: &Sampled) -> Result<ArtifactDraft, WandbError>
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         draft = draft.with_file(name, path.as_path())?;
     }
+    let draft = draft.with_alias(recipe_alias(&model.recipe))?;
     let mut metadata = model.recipe.clone();
     metadata.insert("model_name".to_owned(), json!(fit.record.model));
     metadata.insert("distance_to_mean".to_owned(), json!(model.distance_to_mean));
     metadata.insert("distance_to_nearest".to_owned(), json!(model.distance_to_nearest));
     metadata.insert("weights".to_owned(), Value::Object(model.weights.clone()));
     draft.with_metadata(metadata)
+}
+
+/// The recipe in a word, by which the model is found again: `variance-7-0` is number 0 of random seed 7.
+fn recipe_alias(recipe: &Map<String, Value>) -> String {
+    let part =
+        |name: &str| recipe.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    let parts = match part("scale").as_deref() {
+        Some("mean") => vec![part("scale")],
+        _ => vec![part("scale"), part("random_seed"), part("number")],
+    };
+    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
 /// `<model>_<dataset>_<suffix>` with only what W&B allows in a collection's name.
@@ -299,5 +324,17 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_are_aliases() {
+        let alias = |recipe: Value| recipe_alias(&object(recipe));
+        assert_eq!(alias(json!({ "scale": "variance", "random_seed": 7, "number": 0 })), "variance-7-0");
+        assert_eq!(alias(json!({ "scale": "mean", "random_seed": 7, "number": 0 })), "mean");
     }
 }

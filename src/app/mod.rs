@@ -3,6 +3,7 @@
 //! A verb takes a [`Session`] (client, store, watcher) and its options as values, and returns what it made. It knows
 //! neither the terminal nor the environment.
 
+mod alert;
 pub mod artifact;
 mod blocking;
 mod cache;
@@ -13,8 +14,10 @@ mod demo_model;
 mod diff;
 mod error;
 mod fit;
+mod fit_charts;
 mod fit_folder;
 mod fit_record;
+mod fit_results;
 mod input;
 mod inspect;
 mod layer_table;
@@ -32,6 +35,7 @@ mod session;
 pub mod study;
 mod sync;
 
+pub use alert::{Alert, alert_failed_fit};
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
 };

@@ -87,6 +87,7 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
         Some(FailureKind::Integrity) => Exit::Integrity,
         Some(FailureKind::Network) => Exit::Network,
         Some(FailureKind::Partly) => Exit::Partly,
+        Some(FailureKind::Stopped) => Exit::Interrupted,
         Some(FailureKind::Failure) | None => Exit::Failure,
     }
 }

@@ -246,6 +246,18 @@ pub enum WandbError {
         /// What is there.
         found: String,
     },
+    /// A run that was to be new is there already.
+    #[error("the run {run} exists already")]
+    RunExists {
+        /// Its path.
+        run: String,
+    },
+    /// Somebody asked W&B to stop the run.
+    #[error("somebody asked W&B to stop the run {run}")]
+    Stopped {
+        /// Its path.
+        run: String,
+    },
     /// The run is over; nothing can be logged to it any more.
     #[error("the run {run} is finished")]
     RunFinished {

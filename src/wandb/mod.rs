@@ -18,7 +18,7 @@ mod retry;
 pub mod run;
 mod transport;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub use cloud::CloudSettings;
 pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
-pub use run::{Run, RunOptions};
+pub use run::{AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions};
 
 use crate::digest::Algorithm;
 
@@ -73,6 +73,8 @@ struct Inner {
     default_entity: OnceCell<Option<String>>,
     #[cfg(feature = "cloud")]
     cloud: CloudSettings,
+    /// Chart definitions that the server is known to have.
+    charts: Mutex<BTreeSet<String>>,
     /// By entity.
     organizations: Mutex<HashMap<String, Organizations>>,
 }
@@ -116,6 +118,7 @@ impl Client {
             default_entity: OnceCell::new(),
             #[cfg(feature = "cloud")]
             cloud: options.cloud,
+            charts: Mutex::default(),
             organizations: Mutex::default(),
         })))
     }

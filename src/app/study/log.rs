@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::app::AppError;
+use crate::app::alert::{Alert, send};
 use crate::app::blocking::run_blocking;
 use crate::app::fit_folder::Fit;
 use crate::app::log_fit::{LogOptions, Logged, finish, log_fit, object};
@@ -104,23 +105,40 @@ fn tell(study: &Study, logged: &Logged) {
     study.session.progress.note(&format!("{} is in {folder}{why}; `wandb-pca sync` sends it", logged.path));
 }
 
-async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<String, AppError> {
+/// The options of the study's own run of this id.
+async fn own_run(study: &Study, id: String) -> Result<RunOptions, AppError> {
     let project = study.spec.project.clone().or_else(|| study.session.project.clone());
     let project = project.unwrap_or_else(|| "uncategorized".to_owned());
     let entity = study.session.entity_or_own(study.spec.entity.as_deref()).await?;
+    Ok(RunOptions::new(project)
+        .with_entity(entity)
+        .with_id(Some(id))
+        .with_display_name(Some(format!("{} summary", study.spec.name)))
+        .with_group(Some(study.spec.name.clone()))
+        .with_job_type(Some("study".to_owned())))
+}
+
+/// Tells people how a study ended, through its summary's run where that was logged, else through one made for it.
+///
+/// # Errors
+/// [`AppError::Wandb`].
+pub async fn announce(study: &Study, alert: &Alert) -> Result<(), AppError> {
+    let ledger = study.files().ledger()?;
+    let known = ledger.state(SUMMARY).and_then(|state| state.logged.as_deref());
+    let id = known.and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+    let id = id.unwrap_or_else(|| run_id(&study.spec.name, &Task { id: SUMMARY.to_owned(), inputs: String::new() }));
+    send(&study.session, own_run(study, id).await?, alert).await
+}
+
+async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<String, AppError> {
     let config = object(json!({
         "study": study.spec.name,
         "models": study.spec.models,
         "datasets": study.spec.datasets,
         "seeds": study.spec.seeds,
     }));
-    let options = RunOptions::new(project.clone())
-        .with_entity(entity)
-        .with_id(Some(run_id(&study.spec.name, task)))
-        .with_display_name(Some(format!("{} summary", study.spec.name)))
-        .with_group(Some(study.spec.name.clone()))
-        .with_job_type(Some("study".to_owned()))
-        .with_config(config);
+    let options = own_run(study, run_id(&study.spec.name, task)).await?.with_config(config);
+    let project = options.project.clone();
     let run = study.session.start_run(options).await;
     let run = run.map_err(AppError::wandb(format!("start a run in project {project}")))?;
     let work = async {

@@ -200,6 +200,9 @@ pub(crate) struct Fit {
     /// Log nothing
     #[arg(long, overrides_with = "log")]
     pub(crate) no_log: bool,
+    /// Send a W&B alert when it ends or fails
+    #[arg(long)]
+    pub(crate) alert: bool,
     #[command(flatten)]
     pub(crate) lock: Locking,
     /// Print what would be done

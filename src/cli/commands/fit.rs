@@ -8,9 +8,10 @@ use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
 use wandb_pca::report::input::Verified;
 use wandb_pca::table::{ColumnKind, Table};
 
-use super::logged::{run_json, told, write_run};
+use super::logged::{note_untold, run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
+use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, columns, number_text, printable, verified_text};
 use crate::cli::settings::Mode;
 
@@ -37,10 +38,28 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     if args.dry_run {
         return Ok(plan(&options, log));
     }
-    let outcome = app::fit(&context.session, options).await?;
-    let logged = match log {
-        true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &context.log_options()).await?),
-        false => None,
+    if args.alert && !log {
+        return Err(UsageError("--alert needs a run, so --log: W&B sends alerts of runs".to_owned()).into());
+    }
+    let mut log_options = context.log_options();
+    log_options.alert = args.alert;
+    let work = async {
+        let outcome = app::fit(&context.session, options).await?;
+        let logged = match log {
+            true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &log_options).await?),
+            false => None,
+        };
+        Ok::<_, AppError>((outcome, logged))
+    };
+    let (outcome, logged) = match work.await {
+        Ok(done) => done,
+        Err(error) => {
+            if args.alert {
+                let told = app::alert_failed_fit(&context.session, &log_options, &format!("fit {name}"), &error).await;
+                note_untold(context, told);
+            }
+            return Err(error.into());
+        }
     };
     told(fit_output(&outcome.fit, &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use wandb_pca::app::Logged;
+use wandb_pca::app::{AppError, Logged};
 
-use crate::cli::exit::PartlyDone;
+use crate::cli::context::Context;
+use crate::cli::exit::{PartlyDone, message};
 use crate::cli::render::{Output, printable};
 
 pub(super) fn run_json(logged: Option<&Logged>) -> Value {
@@ -17,6 +18,13 @@ pub(super) fn run_json(logged: Option<&Logged>) -> Value {
             "folder": logged.unsent.as_ref().map(|unsent| &unsent.folder),
         })
     })
+}
+
+/// An alert that could not be sent is told here, and changes nothing else.
+pub(super) fn note_untold(context: &Context<'_>, told: Result<(), AppError>) {
+    if let Err(error) = told {
+        context.session.progress.note(&message(&error.into()));
+    }
 }
 
 pub(super) fn write_run(text: &mut String, logged: Option<&Logged>) -> std::fmt::Result {

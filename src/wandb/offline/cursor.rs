@@ -95,10 +95,15 @@ impl Cursor {
         Ok(at.map(|at| Self { path: folder.sent(), own: others.swap_remove(at), others }))
     }
 
-    /// A new entry whose first row has this number on the server, on disk when this returns.
-    pub(crate) fn begin(folder: &RunFolder, destination: Destination, first_row: u64) -> Result<Self, WandbError> {
+    /// A new entry whose first lines of history, events and console have these numbers on the server, on disk when this
+    /// returns.
+    pub(crate) fn begin(
+        folder: &RunFolder,
+        destination: Destination,
+        [history, events, console]: [u64; 3],
+    ) -> Result<Self, WandbError> {
         let others = read(folder)?.into_iter().filter(|entry| entry.destination != destination).collect();
-        let base = Counts { history: first_row, ..Counts::default() };
+        let base = Counts { history, events, console };
         let own = Confirmed { destination, base, lines: Counts::default(), done: Vec::new(), complete: false };
         let cursor = Self { path: folder.sent(), others, own };
         cursor.save()?;
@@ -182,10 +187,10 @@ mod tests {
             run: "r".to_owned(),
         };
         assert!(Cursor::find(&folder, &at("p")).unwrap().is_none());
-        let mut cursor = Cursor::begin(&folder, at("p"), 7).unwrap();
+        let mut cursor = Cursor::begin(&folder, at("p"), [7, 0, 0]).unwrap();
         cursor.confirm_lines(Stream::History, 3);
         cursor.done(12).unwrap();
-        Cursor::begin(&folder, at("q"), 0).unwrap().complete().unwrap();
+        Cursor::begin(&folder, at("q"), [0; 3]).unwrap().complete().unwrap();
         let mut found = Cursor::find(&folder, &at("p")).unwrap().unwrap();
         assert_eq!((found.base(Stream::History), found.lines(Stream::History)), (7, 3));
         assert_eq!((found.is_done(12), found.is_done(11), found.own.complete), (true, false, false));

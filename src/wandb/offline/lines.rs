@@ -146,7 +146,7 @@ mod tests {
         let folder = RunFolder::create(root.path(), Start::Offline, "r").unwrap();
         let text = || "x".to_owned();
         let destination = Destination { server: text(), entity: text(), project: text(), run: text() };
-        let cursor = Cursor::begin(&folder, destination, first_row).unwrap();
+        let cursor = Cursor::begin(&folder, destination, [first_row, 0, 0]).unwrap();
         (root, cursor)
     }
 

@@ -27,7 +27,7 @@ mod telemetry;
 mod tree;
 mod yaml;
 
-pub(super) use assembly::{Assembly, own_telemetry};
+pub(super) use assembly::{Assembly, own_telemetry, sender};
 pub(super) use cursor::{Cursor, Destination};
 pub(super) use errand::Context;
 pub(super) use folder::{RunFolder, Start};
@@ -35,9 +35,11 @@ pub(super) use home::{Home, Renamed};
 pub(super) use lines::LINE_BYTES;
 pub(super) use log::LogReader;
 pub(super) use record::{
-    ArtifactRecord, ConfigRecord, Content, ExitRecord, FilesItem, FilesRecord, HistoryRecord, HistoryStep, Item,
-    JsonEntry, ManifestEntry, ManifestRecord, Record, RunRecord, SummaryRecord, Timestamp, UseArtifactRecord,
+    AlertRecord, ArtifactRecord, ConfigRecord, Content, CpuInfo, EnvironmentRecord, ExitRecord, FilesItem, FilesRecord,
+    HistoryRecord, HistoryStep, Item, JsonEntry, ManifestEntry, ManifestRecord, OutputRawRecord, Record, RunRecord,
+    SummaryRecord, Timestamp, UseArtifactRecord,
 };
 pub(super) use sender::Sender;
 pub(super) use spool::{Spool, Written, channel};
 pub use sync::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
+pub(super) use tree::plain_json;

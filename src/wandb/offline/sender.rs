@@ -52,6 +52,8 @@ pub(crate) struct Sender {
     waiting: Waiting,
     errands: VecDeque<(i64, Errand)>,
     exit: Option<i32>,
+    /// The server was asked to stop the run.
+    stopped: bool,
     /// Errands that the server refused: trying again now does not help.
     refused: Vec<WandbError>,
     pub(crate) report: Report,
@@ -86,6 +88,7 @@ impl Sender {
             waiting: Waiting::default(),
             errands: VecDeque::new(),
             exit: None,
+            stopped: false,
             refused: Vec::new(),
             report: Report::default(),
         }
@@ -118,6 +121,9 @@ impl Sender {
                 continue;
             }
             spool.set_up(pace.is_up());
+            if self.stopped {
+                spool.request_stop();
+            }
             let full = self.waiting.is_full() && pace.is_up();
             tokio::select! {
                 changed = written.changed(), if !full => {
@@ -268,7 +274,8 @@ impl Sender {
         let Home { entity, project, run } = self.home.as_ref();
         let body = Bytes::from(request.body.clone());
         let budget = self.client.budget();
-        post_stream(self.client.transport(), &budget, [entity, project, run], body).await?;
+        let answer = post_stream(self.client.transport(), &budget, [entity, project, run], body).await?;
+        self.stopped |= says_stop(&answer);
         self.waiting.confirm(&request, &mut self.cursor);
         self.cursor.save()
     }
@@ -298,6 +305,12 @@ impl Sender {
     fn note(&self, text: &str) {
         self.client.transport().progress.note(text);
     }
+}
+
+/// Whether the answer of the file stream asks the run to stop; anything else in it is passed over.
+fn says_stop(answer: &[u8]) -> bool {
+    let answer: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+    answer.get("stopped") == Some(&serde_json::Value::Bool(true))
 }
 
 /// When to send next: soon at first, then every quarter of a minute where there is something, else a heartbeat every half.

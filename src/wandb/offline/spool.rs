@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(crate) type Answer = Result<Option<LoggedArtifact>, WandbError>;
 pub(crate) struct Spool {
     folder: RunFolder,
     inner: Mutex<Inner>,
+    /// Somebody wants the run to stop.
+    stop: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -56,15 +59,15 @@ struct Waiting {
 }
 
 impl Spool {
-    /// Starts a log in the folder. `up` says whether somebody is going to send it.
-    pub(crate) fn create(folder: RunFolder, first: Content, up: bool) -> Result<Arc<Self>, WandbError> {
+    /// Starts a log in the folder with these records. `up` says whether somebody is going to send it.
+    pub(crate) fn create(folder: RunFolder, first: Vec<Content>, up: bool) -> Result<Arc<Self>, WandbError> {
         let mut writer = LogWriter::create(folder.log())?;
         let producer = super::assembly::sender().to_owned();
         // The oldest official client that can read what we write.
         let version_info = Some(VersionInfo { producer, min_consumer: "0.70.0".to_owned() });
-        writer.append(vec![Content::Header(HeaderRecord { version_info }), first])?;
+        writer.append([Content::Header(HeaderRecord { version_info })].into_iter().chain(first).collect())?;
         let inner = Inner { writer: Some(writer), waiting: HashMap::new(), up };
-        let spool = Arc::new(Self { folder, inner: Mutex::new(inner) });
+        let spool = Arc::new(Self { folder, inner: Mutex::new(inner), stop: AtomicBool::new(false) });
         tokio::spawn(keep_synced(Arc::downgrade(&spool)));
         Ok(spool)
     }
@@ -129,6 +132,16 @@ impl Spool {
         if !up {
             inner.waiting.clear();
         }
+    }
+
+    /// Notes that the server was asked to stop the run; for good.
+    pub(crate) fn request_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server was asked to stop the run.
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Ends the log; it is on disk when this returns.

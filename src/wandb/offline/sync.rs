@@ -125,7 +125,7 @@ impl Client {
             }
             None => {
                 let row = self.first_row(&home, upserted.rows, first.as_deref()).await?;
-                Cursor::begin(&folder, destination, row)?
+                Cursor::begin(&folder, destination, [row, 0, 0])?
             }
         };
         let context = Context { client: self.clone(), home: Arc::clone(&home), folder: folder.clone() };

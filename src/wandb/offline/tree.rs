@@ -120,12 +120,17 @@ pub(crate) fn is_json(text: &str) -> bool {
     if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
         return true;
     }
+    serde_json::from_str::<serde::de::IgnoredAny>(&plain_json(text)).is_ok()
+}
+
+/// A JSON text with `null` where `NaN` or an infinity stands bare.
+pub(crate) fn plain_json(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let (mut rest, mut in_text) = (text, false);
     while let Some(first) = rest.chars().next() {
         let token = ["NaN", "-Infinity", "Infinity"].into_iter().find(|token| !in_text && rest.starts_with(token));
         if let Some(token) = token {
-            plain.push('0');
+            plain.push_str("null");
             rest = rest.get(token.len()..).unwrap_or_default();
             continue;
         }
@@ -137,7 +142,7 @@ pub(crate) fn is_json(text: &str) -> bool {
         plain.push_str(rest.get(..width).unwrap_or_default());
         rest = rest.get(width..).unwrap_or_default();
     }
-    serde_json::from_str::<serde::de::IgnoredAny>(&plain).is_ok()
+    plain
 }
 
 #[cfg(test)]

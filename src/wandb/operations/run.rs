@@ -65,6 +65,40 @@ pub(crate) struct Bucket {
     pub(crate) history_line_count: Option<u64>,
 }
 
+/// What a run of this id has, for a client that goes on with it.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunResumeStatus<'a> {
+    pub(crate) project: &'a str,
+    pub(crate) entity: Option<&'a str>,
+    pub(crate) name: &'a str,
+}
+operation!(RunResumeStatus<'_>, "RunResumeStatus", "run_resume_status.graphql", ResumeData);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResumeData {
+    pub(crate) model: Option<ResumeProject>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResumeProject {
+    pub(crate) bucket: Option<ResumeBucket>,
+}
+
+/// Texts are JSON.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ResumeBucket {
+    pub(crate) summary_metrics: Option<String>,
+    pub(crate) config: Option<String>,
+    pub(crate) wandb_config: Option<String>,
+    /// A list of lines, the last last.
+    pub(crate) history_tail: Option<String>,
+    pub(crate) events_tail: Option<String>,
+    pub(crate) history_line_count: Option<u64>,
+    pub(crate) events_line_count: Option<u64>,
+    pub(crate) log_line_count: Option<u64>,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct CreateRunFiles<'a> {
     pub(crate) entity: &'a str,
@@ -113,6 +147,27 @@ pub(crate) struct NotifyAlertInput<'a> {
     pub(crate) severity: &'a str,
     /// Milliseconds in which the same title is not told again.
     pub(crate) wait_duration: i64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct CreateChart<'a> {
+    pub(crate) input: CreateChartInput<'a>,
+}
+operation!(CreateChart<'_>, "CreateCustomChart", "create_custom_chart.graphql", serde_json::Value);
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateChartInput<'a> {
+    pub(crate) entity: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) display_name: &'a str,
+    /// `vega2`.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'a str,
+    /// `PRIVATE` or `PUBLIC`.
+    pub(crate) access: &'a str,
+    /// JSON text of a Vega-Lite specification.
+    pub(crate) spec: &'a str,
 }
 
 /// Rows whose `_step` is in a range, the end left out.

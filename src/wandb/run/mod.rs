@@ -5,14 +5,20 @@
 //! official `wandb sync` sends it later. A handle dropped without `finish` lets the background task tell the server that the
 //! run failed, for a few seconds and only while the runtime lives; nothing ever waits for it.
 
+mod chart;
 mod files;
+mod media;
 mod options;
 mod record;
+mod resume;
+mod start;
 mod table;
+mod table_type;
+mod tell;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -28,15 +34,18 @@ use super::artifact::spooled::{Ids, prepare_alone, record as artifact_record};
 use super::artifact::upload::LoggedArtifact;
 use super::error::WandbError;
 use super::offline::{
-    Assembly, ConfigRecord, Content, Context, Cursor, Destination, ExitRecord, Home, Item, LINE_BYTES, LogReader,
-    Record, Renamed, RunFolder, Sender, Spool, Start, SummaryRecord, UseArtifactRecord, Written, channel,
+    ConfigRecord, Content, ExitRecord, Home, Item, LINE_BYTES, Spool, SummaryRecord, UseArtifactRecord, Written,
 };
 use crate::progress::Progress;
 use crate::table::Table;
 
+pub use chart::{Chart, ChartDefinition};
+pub use media::{Histogram, Image};
 pub use options::RunOptions;
 use options::identifier;
-use record::{items, row, run_record};
+use record::{items, row};
+pub use resume::Resume;
+pub use tell::{AlertLevel, ConsoleStream};
 
 /// A run under way.
 #[derive(Debug)]
@@ -44,6 +53,10 @@ pub struct Run {
     home: Home,
     display_name: Option<String>,
     started: Instant,
+    /// How long it ran before it was resumed.
+    before: Duration,
+    resumed: bool,
+    finish_limit: Duration,
     spool: Arc<Spool>,
     link: Link,
     progress: Progress,
@@ -66,73 +79,7 @@ struct State {
     config: Map<String, Value>,
 }
 
-impl Client {
-    /// Starts a run, or goes on with the one whose id is given. When the server cannot be reached, the run is offline and
-    /// [`Run::finish`] says so.
-    ///
-    /// # Errors
-    /// [`WandbError::Option`] for options that W&B refuses, [`WandbError::File`] when the run's folder cannot be made, or
-    /// what the request met.
-    pub async fn start_run(&self, options: RunOptions) -> Result<Run, WandbError> {
-        options.check()?;
-        let id = options.id.clone().unwrap_or_else(|| identifier(8));
-        let record = run_record(&options, &id);
-        let mut assembly = Assembly::default();
-        assembly.take(Record { content: Some(Content::Run(Box::new(record.clone()))), ..Record::default() });
-        let progress = self.transport().progress.clone();
-        let upserted = match self.upsert(&assembly, &Renamed::default()).await {
-            Ok(upserted) => upserted,
-            Err(error) if error.is_network() => {
-                progress.note(&format!("{error}; the run is logged offline"));
-                return Run::offline(options, (record, Some(Box::new(error))), progress);
-            }
-            Err(error) => return Err(error),
-        };
-        let home = upserted.home;
-        let mut record = record;
-        (record.entity, record.project) = (home.entity.clone(), home.project.clone());
-        record.display_name = upserted.display_name.clone().unwrap_or_default();
-        let folder = RunFolder::create(&options.root, Start::Online, &home.run)?;
-        let spool = Spool::create(folder.clone(), Content::Run(Box::new(record)), true)?;
-        let cursor = Cursor::begin(&folder, Destination::of(self, &home), upserted.rows)?;
-        let context = Context { client: self.clone(), home: Arc::new(home.clone()), folder: folder.clone() };
-        let sender = Sender::new(context, Renamed::default(), LogReader::open(folder.log())?, cursor);
-        let (written, watched) = channel();
-        let reading = Arc::clone(&spool);
-        let task = tokio::spawn(async move { sender.follow(watched, &reading).await });
-        let state = Mutex::new(State { step: upserted.rows, config: options.config });
-        let (link, display_name) = (Link::Sending { client: self.clone(), written, task }, upserted.display_name);
-        Ok(Run { home, display_name, started: Instant::now(), spool, link, progress, state })
-    }
-}
-
 impl Run {
-    /// Starts a run that is only written to its folder, in the official SDK's layout, for [`Client::sync`] or
-    /// `wandb sync`. To be called in a tokio runtime.
-    ///
-    /// # Errors
-    /// As [`Client::start_run`], without what a request meets.
-    pub fn start_offline(options: RunOptions, progress: Progress) -> Result<Self, WandbError> {
-        options.check()?;
-        let id = options.id.clone().unwrap_or_else(|| identifier(8));
-        let record = run_record(&options, &id);
-        Self::offline(options, (record, None), progress)
-    }
-
-    fn offline(
-        options: RunOptions,
-        (record, reason): (super::offline::RunRecord, Option<Box<WandbError>>),
-        progress: Progress,
-    ) -> Result<Self, WandbError> {
-        let entity = options.entity.clone().unwrap_or_default();
-        let home = Home { entity, project: options.project.clone(), run: record.run_id.clone() };
-        let folder = RunFolder::create(&options.root, Start::Offline, &home.run)?;
-        let spool = Spool::create(folder, Content::Run(Box::new(record)), false)?;
-        let state = Mutex::new(State { step: 0, config: options.config });
-        let (link, display_name) = (Link::Nobody(reason), options.display_name);
-        Ok(Self { home, display_name, started: Instant::now(), spool, link, progress, state })
-    }
-
     /// The entity that the server put it under; empty for a run without a server for which none was given.
     pub fn entity(&self) -> &str {
         &self.home.entity
@@ -161,6 +108,16 @@ impl Run {
     /// The run's folder. [`Run::finish`] removes that of a run of which everything reached the server.
     pub fn folder(&self) -> &Path {
         self.spool.folder().path()
+    }
+
+    /// Whether it goes on with a run that was there.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Step of the next row.
+    pub fn step(&self) -> u64 {
+        self.state().step
     }
 
     /// Whether what is logged goes to a server now, as opposed to later.
@@ -215,10 +172,9 @@ impl Run {
     /// does, which reads it back as `wandb.Table`.
     ///
     /// # Errors
-    /// [`WandbError::Option`] for a table that is too long, or what the server refuses.
+    /// What the server refuses, or as [`Run::log`].
     pub async fn log_table(&self, key: &str, table: &Table) -> Result<(), WandbError> {
-        let value = self.upload_table(key, table).await?;
-        self.log(Map::from_iter([(key.to_owned(), value)])).await
+        self.log(self.store_table(key, table).await?).await
     }
 
     /// Logs a new version of a collection as output of this run, and waits until it is on the server.
@@ -269,13 +225,14 @@ impl Run {
         self.errand(Content::UseArtifact(record), None).await.map(|_| ())
     }
 
-    /// Ends the run: `finished` for exit code 0, else `failed`. Waits until everything is on the server, as long as requests
-    /// may be tried, and removes the run's folder then. A run without a server is ended on disk.
+    /// Ends the run: `finished` for exit code 0, else `failed`, or `killed` when somebody asked W&B to stop it. Waits until
+    /// everything is on the server, at most [`RunOptions::finish_limit`], and removes the run's folder then. A run without a
+    /// server is ended on disk.
     ///
     /// # Errors
     /// [`WandbError::NotSent`] when a run that was meant for a server did not get there entirely; nothing is lost then.
     pub async fn finish(self, exit_code: i32) -> Result<(), WandbError> {
-        let seconds = self.started.elapsed().as_secs();
+        let seconds = self.runtime().as_secs();
         let runtime = Item {
             nested_key: vec!["_wandb".to_owned(), "runtime".to_owned()],
             value_json: seconds.to_string(),
@@ -297,8 +254,15 @@ impl Run {
             Link::Nobody(Some(reason)) => Err(not_sent(reason)),
             Link::Sending { written, task, .. } => {
                 written.send_replace(Written::Finished);
-                let gone = |_| WandbError::Interrupted { what: format!("finishing run {}", self.home.path()) };
-                task.await.map_err(gone)?.map_err(|error| not_sent(Box::new(error)))
+                let what = format!("finishing run {}", self.home.path());
+                let (seconds, stop) = (self.finish_limit.as_secs(), task.abort_handle());
+                let Ok(ended) = tokio::time::timeout(self.finish_limit, task).await else {
+                    // What it sent is confirmed on disk; the rest is there, too.
+                    stop.abort();
+                    return Err(not_sent(Box::new(WandbError::Timeout { what, seconds })));
+                };
+                let ended = ended.map_err(|_| WandbError::Interrupted { what })?;
+                ended.map_err(|error| not_sent(Box::new(error)))
             }
         }
     }
@@ -337,11 +301,15 @@ impl Run {
         self.errand(Content::Artifact(Box::new(record)), Some(prepared)).await
     }
 
+    fn runtime(&self) -> Duration {
+        self.before + self.started.elapsed()
+    }
+
     /// Adds what every row has.
     fn dress(&self, mut row: Map<String, Value>, step: u64) -> Map<String, Value> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         row.insert("_step".to_owned(), step.into());
-        row.insert("_runtime".to_owned(), self.started.elapsed().as_secs_f64().into());
+        row.insert("_runtime".to_owned(), self.runtime().as_secs_f64().into());
         row.insert("_timestamp".to_owned(), now.as_secs_f64().into());
         row
     }

@@ -1,12 +1,14 @@
 //! What a run is started with, and the rules W&B has for it. No I/O.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Map, Value};
 
 use super::super::error::WandbError;
+use super::resume::Resume;
 
 /// Settings of a run. Start from [`RunOptions::new`].
 #[derive(Debug, Clone)]
@@ -36,6 +38,10 @@ pub struct RunOptions {
     pub host: Option<String>,
     /// Sweep that this run belongs to.
     pub sweep: Option<String>,
+    /// Whether to go on with a run of that id.
+    pub resume: Resume,
+    /// How long [`Run::finish`](super::Run::finish) may take to send what is left.
+    pub finish_limit: Duration,
     /// Where `wandb/` is or will be, the folder for runs. Default: the working folder.
     pub root: PathBuf,
 }
@@ -56,6 +62,8 @@ impl RunOptions {
             program: None,
             host: None,
             sweep: None,
+            resume: Resume::default(),
+            finish_limit: Duration::from_secs(600),
             root: PathBuf::from("."),
         }
     }
@@ -130,6 +138,21 @@ impl RunOptions {
         self
     }
 
+    /// Sets whether to go on with a run of that id.
+    #[must_use]
+    pub fn with_resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Sets how long finishing may take to send what is left; ten minutes otherwise. What is not sent by then stays in the
+    /// run's folder.
+    #[must_use]
+    pub fn with_finish_limit(mut self, limit: Duration) -> Self {
+        self.finish_limit = limit;
+        self
+    }
+
     /// Sets where `wandb/` is, the folder for runs: what a run logs is written there before it is sent, and stays there
     /// until everything is on the server.
     #[must_use]
@@ -149,6 +172,9 @@ impl RunOptions {
             && (id.is_empty() || id.len() > 64 || id.trim() != id || id.contains([':', ';', ',', '#', '?', '/', '\'']))
         {
             return refuse("run id", format!("`{id}` is empty, longer than 64, or holds one of : ; , # ? / '"));
+        }
+        if self.id.is_none() && matches!(self.resume, Resume::Must) {
+            return refuse("run id", "a run that must be there needs one".to_owned());
         }
         match self.tags.iter().find(|tag| tag.is_empty() || tag.chars().count() > 64) {
             Some(tag) => refuse("tags", format!("`{tag}` has not 1 to 64 characters")),
