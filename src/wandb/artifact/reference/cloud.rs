@@ -89,7 +89,15 @@ impl Getter<'_> {
             return Ok(None);
         }
         let options = GetOptions { range, version: self.version(), ..GetOptions::default() };
-        let got = self.timely(bucket.get_opts(path, options)).await?.map_err(|error| self.failed(error))?;
+        let got = match self.timely(bucket.get_opts(path, options)).await? {
+            Ok(got) => got,
+            // It may have no bytes behind those that are here: only a fresh start can tell who is right.
+            Err(error @ object_store::Error::Generic { .. }) if from > 0 => {
+                partial.restart().map_err(|source| self.store_error(source))?;
+                return Ok(Some(error));
+            }
+            Err(error) => return Err(self.failed(error)),
+        };
         self.check(&got.meta)?;
         self.pour(got, partial).await
     }
