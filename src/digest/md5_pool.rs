@@ -17,7 +17,7 @@ use super::md5_lanes::{BLOCK, INITIAL, Lane, Lanes};
 /// A stream with this many bytes waiting is worth a turn.
 const WORTH: usize = 128 << 10;
 /// A stream with this many bytes waiting takes no more before some are hashed.
-const FULL: usize = 1 << 20;
+const FULL: usize = 512 << 10;
 /// A piece of fewer blocks is hashed alone: it would cut the turn of all others short.
 const SHORT: usize = 16;
 

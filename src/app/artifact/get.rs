@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
 use crate::app::blocking::run_blocking;
 use crate::app::error::AppError;
 use crate::app::lock::{Lock, LockedArtifact, LockedFile};
@@ -15,6 +17,9 @@ use crate::wandb::{
     Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, Filter, LinkMode, Origin, Placed, Proof, Wanted,
     export,
 };
+
+/// Artifacts whose files are placed at the same time.
+const PLACERS: usize = 4;
 
 /// Where the files of an artifact go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,13 +127,11 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
         lock.write(path)?;
         roots::register(&session.store, path)?;
     }
-    let mut got = Vec::with_capacity(downloads.len());
-    for download in downloads {
-        let folder = options.to.folder(session, &download.artifact);
-        let link = options.link;
-        got.push(run_blocking("placing files", move || place(download, folder, link)).await?);
-    }
-    Ok(got)
+    let places = downloads.into_iter().map(|download| {
+        let (folder, link) = (options.to.folder(session, &download.artifact), options.link);
+        run_blocking("placing files", move || place(download, folder, link))
+    });
+    stream::iter(places).buffered(PLACERS).try_collect().await
 }
 
 /// The folders that will hold a second copy of the bytes.

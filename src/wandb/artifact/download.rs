@@ -29,6 +29,9 @@ use super::reference::{Fetched, Missing, Proof, References};
 use super::room;
 use super::urls::UrlBook;
 
+/// Threads that look into the store: as many as there are lanes to hash in.
+const LOOKERS: usize = 16;
+
 /// An artifact of which files are wanted.
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -208,19 +211,36 @@ impl Client {
         let store = store.clone();
         blocking("looking into the store", move || {
             let (mut have, mut missing) = (HashMap::new(), Vec::new());
-            for job in jobs {
-                let failed = |source: StoreError| WandbError::Store { what: job.label.clone(), source };
-                match store.find(&job.digest, job.size).map_err(failed)? {
+            for (job, found) in jobs.iter().zip(find_all(&store, &jobs)) {
+                match found? {
                     Some(object) => {
                         have.insert((job.digest, job.size), (object, Origin::Store));
                     }
-                    None => missing.push(job),
+                    None => missing.push(job.clone()),
                 }
             }
             Ok((have, missing))
         })
         .await?
     }
+}
+
+/// Looks for each object, several at once: those that somebody else put there are hashed side by side.
+fn find_all(store: &Store, jobs: &[Job]) -> Vec<Result<Option<Object>, WandbError>> {
+    let find = |job: &Job| {
+        let failed = |source: StoreError| WandbError::Store { what: job.label.clone(), source };
+        store.find(&job.digest, job.size).map_err(failed)
+    };
+    let turns = jobs.len().clamp(1, LOOKERS);
+    let every = |turn: usize| jobs.iter().skip(turn).step_by(turns).map(find).collect::<Vec<_>>();
+    let found: Option<Vec<_>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..turns).map(|turn| scope.spawn(move || every(turn))).collect();
+        threads.into_iter().map(|thread| thread.join().ok()).collect()
+    });
+    // A thread that died found nothing: its objects are looked for here.
+    let Some(found) = found else { return jobs.iter().map(find).collect() };
+    let mut found: Vec<_> = found.into_iter().map(Vec::into_iter).collect();
+    (0..jobs.len()).filter_map(|index| found.get_mut(index % turns)?.next()).collect()
 }
 
 type Have = HashMap<(Digest, u64), (Object, Origin)>;

@@ -4,8 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// All parts that wait in memory for their turn, over all files of a client.
+/// All parts in memory: those under way, and those between network, disk and hash.
 const MEMORY: u64 = 24 << 20;
+/// Parts that may be in memory besides those under way: in the queue to the disk, being written, waiting to be hashed.
+const BEHIND: u64 = 6;
 /// Shorter parts are mostly waiting for the server's first byte.
 const LEAST: u64 = 1 << 20;
 /// What one part should take.
@@ -22,7 +24,7 @@ pub(super) struct PartSize {
 impl PartSize {
     /// For up to `parts` parts at once, none longer than `most`.
     pub(super) fn new(parts: usize, most: u64) -> Self {
-        let most = most.min(MEMORY / parts.max(1) as u64).max(1);
+        let most = most.min(MEMORY / (parts as u64 + BEHIND)).max(1);
         let least = LEAST.min(most);
         Self { now: AtomicU64::new(least), least, most }
     }
@@ -51,7 +53,7 @@ mod tests {
 
     #[test]
     fn parts_grow_on_fast_lines_shrink_on_slow_ones_and_stay_within_memory() {
-        let size = PartSize::new(4, 4 << 20);
+        let size = PartSize::new(0, 4 << 20);
         assert_eq!(size.length(), LEAST);
         size.learn(LEAST, Duration::from_millis(1));
         assert_eq!(size.length(), 4 << 20);
