@@ -1,6 +1,6 @@
 //! Progress as events: how long work tells whoever watches what it is doing. The library never prints.
 //!
-//! For each task a watcher receives one [`Event::Begin`], any number of [`Event::Advance`] and one [`Event::End`], in
+//! A [`Event::Plan`] says what is to come. For each task a watcher receives one [`Event::Begin`], any number of [`Event::Advance`] and one [`Event::End`], in
 //! that order; tasks interleave, and events of different tasks may come from different threads. `on_event` is called on
 //! the hot path: it must not block.
 
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct TaskId(u64);
 
 /// What a task does, for whoever draws it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
     /// Looking names up.
@@ -33,6 +33,15 @@ pub enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// So much is about to be done: what the tasks of this stage that follow add up to.
+    Plan {
+        /// What the tasks do.
+        stage: Stage,
+        /// How many there will be.
+        tasks: usize,
+        /// What they come to together, in the stage's unit.
+        total: u64,
+    },
     /// A task begins.
     Begin {
         /// The task.
@@ -98,6 +107,11 @@ impl Progress {
         Task { progress: self.clone(), id }
     }
 
+    /// Announces what the tasks of a stage that follow come to together.
+    pub fn plan(&self, stage: Stage, tasks: usize, total: u64) {
+        self.send(Event::Plan { stage, tasks, total });
+    }
+
     /// Tells the watcher a sentence.
     pub fn note(&self, message: &str) {
         self.send(Event::Note { message });
@@ -141,6 +155,7 @@ mod tests {
     impl Watch for Log {
         fn on_event(&self, event: Event<'_>) {
             let line = match event {
+                Event::Plan { tasks, total, .. } => format!("plan {tasks} {total}"),
                 Event::Begin { label, total, .. } => format!("begin {label} {total:?}"),
                 Event::Advance { amount, .. } => format!("advance {amount}"),
                 Event::End { .. } => "end".to_owned(),
@@ -155,11 +170,12 @@ mod tests {
         let log = Arc::new(Log::default());
         let watcher: Arc<dyn Watch> = Arc::<Log>::clone(&log);
         let progress = Progress::new(watcher);
+        progress.plan(Stage::Download, 1, 3);
         {
             let task = progress.begin(Stage::Download, "a.ckpt", Some(3));
             task.advance(3);
             progress.note("retrying");
         }
-        assert_eq!(*log.0.lock().unwrap(), ["begin a.ckpt Some(3)", "advance 3", "retrying", "end"]);
+        assert_eq!(*log.0.lock().unwrap(), ["plan 1 3", "begin a.ckpt Some(3)", "advance 3", "retrying", "end"]);
     }
 }

@@ -4,14 +4,23 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// What the cells of a column hold, null aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is its own name")]
 pub enum ColumnKind {
+    /// Text.
     Text,
+    /// Whole numbers.
     Integer,
+    /// Finite numbers.
     Number,
+    /// Truth values.
     Boolean,
+    /// Lists and objects, nested as deep as they like.
+    Nested,
+    /// Each cell as it likes.
+    Mixed,
 }
 
 /// Name and kind of a column.
@@ -36,6 +45,37 @@ pub enum Cell {
     Number(f64),
     /// Truth value.
     Boolean(bool),
+    /// A list or an object.
+    Nested(Value),
+}
+
+impl Cell {
+    /// The cell as JSON; a number that is not finite is null.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Text(text) => text.as_str().into(),
+            Self::Integer(number) => (*number).into(),
+            Self::Number(number) => (*number).into(),
+            Self::Boolean(truth) => (*truth).into(),
+            Self::Nested(value) => value.clone(),
+        }
+    }
+}
+
+impl From<Value> for Cell {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::String(text) => Self::Text(text),
+            Value::Bool(truth) => Self::Boolean(truth),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => Self::Integer(whole),
+                (None, float) => float.into(),
+            },
+            Value::Array(_) | Value::Object(_) => Self::Nested(value),
+        }
+    }
 }
 
 impl From<&str> for Cell {
@@ -125,12 +165,13 @@ impl Table {
             return Err(TableError::WrongWidth { expected: self.columns.len(), found: row.len() });
         }
         for (cell, column) in row.iter().zip(&self.columns) {
-            let fits = match cell {
-                Cell::Null => true,
-                Cell::Text(_) => column.kind == ColumnKind::Text,
-                Cell::Integer(_) => matches!(column.kind, ColumnKind::Integer | ColumnKind::Number),
-                Cell::Number(_) => column.kind == ColumnKind::Number,
-                Cell::Boolean(_) => column.kind == ColumnKind::Boolean,
+            let fits = match (column.kind, cell) {
+                (ColumnKind::Mixed, _) | (_, Cell::Null) => true,
+                (kind, Cell::Text(_)) => kind == ColumnKind::Text,
+                (kind, Cell::Integer(_)) => matches!(kind, ColumnKind::Integer | ColumnKind::Number),
+                (kind, Cell::Number(_)) => kind == ColumnKind::Number,
+                (kind, Cell::Boolean(_)) => kind == ColumnKind::Boolean,
+                (kind, Cell::Nested(_)) => kind == ColumnKind::Nested,
             };
             if !fits {
                 return Err(TableError::WrongKind { column: column.name.clone(), expected: column.kind });
@@ -164,6 +205,7 @@ impl fmt::Display for Cell {
             Self::Integer(number) => write!(f, "{number}"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Boolean(truth) => write!(f, "{truth}"),
+            Self::Nested(value) => write!(f, "{value}"),
         }
     }
 }
@@ -182,5 +224,17 @@ mod tests {
         assert!(matches!(table.push(vec!["d".into()]), Err(TableError::WrongWidth { expected: 2, found: 1 })));
         assert!(matches!(table.push(vec![Cell::Null, "x".into()]), Err(TableError::WrongKind { .. })));
         assert_eq!((table.rows().len(), table.column("variance")), (3, Some(1)));
+    }
+
+    #[test]
+    fn nested_and_mixed_columns_take_what_they_say() {
+        let list = || Cell::from(serde_json::json!([1, {"a": null}]));
+        let mut table = Table::new([("nested", ColumnKind::Nested), ("mixed", ColumnKind::Mixed)]);
+        for mixed in [Cell::Null, "x".into(), 0.5.into(), true.into(), Cell::Integer(1), list()] {
+            table.push(vec![list(), mixed.clone()]).unwrap();
+            assert_eq!(Cell::from(mixed.to_json()), mixed);
+        }
+        assert!(matches!(table.push(vec!["x".into(), Cell::Null]), Err(TableError::WrongKind { .. })));
+        assert_eq!(list().to_string(), r#"[1,{"a":null}]"#);
     }
 }

@@ -115,6 +115,7 @@ async fn a_comparison_says_what_changed_and_by_how_much() {
         entity: None,
         project: None,
         app_url: String::new(),
+        runs: PathBuf::from("."),
         artifact_dir: "artifacts".into(),
     };
     let options = DiffOptions::new(Input::File(before), Input::File(after));

@@ -177,6 +177,7 @@ fn session(client: &Client, store: &Store) -> Session {
         entity: Some(support::ENTITY.to_owned()),
         project: Some(support::PROJECT.to_owned()),
         app_url: "http://127.0.0.1".to_owned(),
+        runs: std::path::PathBuf::from("."),
         artifact_dir: "artifacts".into(),
     }
 }

@@ -364,3 +364,146 @@ async fn schemes_that_nobody_fetches_are_named() {
     let error = get_what_is_there(&client(&server.base), &store).await.unwrap_err();
     assert!(matches!(refused(error), ReferenceError::Scheme { scheme } if scheme == "ftp"));
 }
+
+#[tokio::test]
+async fn a_version_tag_that_is_the_md5_of_the_bytes_proves_them() {
+    let (server, stranger) = (Misbehaving::start().await, Misbehaving::start().await);
+    stranger.add("data", &[("hashed.bin", b"hello")]);
+    let digest = Digest::of(Algorithm::Md5, b"hello");
+    let uri = format!("{}/object/data/hashed.bin", stranger.base);
+    server.refer("model", "x.bin", &uri, (&digest.to_hex(), 5));
+    let (_folder, store) = store();
+    let client = client(&server.base);
+    let got = get(&client, &store).await.unwrap();
+    assert_eq!((got.files[0].proof, &got.files[0].object.path), (Proof::Digest, &store.object_path(&digest)));
+    let again = get(&client, &store).await.unwrap();
+    assert_eq!((again.files[0].proof, again.files[0].origin), (Proof::Digest, Origin::Store));
+    let (here, absent) = present(&store, &wanted(&client, "model").await).unwrap();
+    assert_eq!((here.files[0].proof, absent.len()), (Proof::Digest, 0));
+}
+
+#[cfg(not(feature = "cloud"))]
+#[tokio::test]
+async fn without_the_feature_buckets_are_refused_by_name() {
+    for (uri, name) in [
+        ("s3://bucket/key", "S3"),
+        ("gs://bucket/key", "Google Cloud Storage"),
+        ("https://account.blob.core.windows.net/container/blob", "Azure Blob Storage"),
+    ] {
+        let server = Misbehaving::start().await;
+        server.refer("model", "x.bin", uri, ("tag", 5));
+        let (_folder, store) = store();
+        let error = get_what_is_there(&client(&server.base), &store).await.unwrap_err();
+        assert!(matches!(refused(error), ReferenceError::NoCloud { cloud } if cloud == name));
+    }
+}
+
+/// `cargo test --features cloud --test references`: S3 against a server that has buckets where others have artifacts.
+#[cfg(feature = "cloud")]
+mod cloud {
+    use super::*;
+    use serde_json::{Value, json};
+    use wandb_pca::wandb::CloudSettings;
+
+    struct Bucket {
+        server: Misbehaving,
+        s3: Misbehaving,
+        data: Vec<u8>,
+        _folder: tempfile::TempDir,
+        store: Store,
+    }
+
+    async fn bucket(entry: Value) -> Bucket {
+        let (server, s3) = (Misbehaving::start().await, Misbehaving::start().await);
+        let data = noise(LEN);
+        s3.add("bucket", &[("deep/x.bin", &data), ("hashed.bin", b"hello")]);
+        server.refer_as("model", "x.bin", entry);
+        let (_folder, store) = store();
+        Bucket { server, s3, data, _folder, store }
+    }
+
+    fn entry(extra: Value) -> Value {
+        json!({ "digest": "deep/x.bin-0", "ref": "s3://bucket/deep/x.bin", "size": LEN, "extra": extra })
+    }
+
+    impl Bucket {
+        async fn get(&self) -> Result<DownloadedArtifact, WandbError> {
+            let endpoint = format!("{}/object", self.s3.base);
+            let settings = CloudSettings::new([
+                ("AWS_ACCESS_KEY_ID", "who"),
+                ("AWS_SECRET_ACCESS_KEY", "secret"),
+                ("AWS_REGION", "nowhere-1"),
+                ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+                ("AWS_S3_ENDPOINT_URL", &endpoint),
+            ]);
+            get(&Client::new(options(&self.server.base).with_cloud(settings)).unwrap(), &self.store).await
+        }
+
+        fn right(&self, got: &DownloadedArtifact) {
+            assert!(std::fs::read(&got.files[0].object.path).unwrap() == self.data);
+            assert!(matches!(got.files[0].proof, Proof::Etag(_)));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_is_fetched_once_signed_and_without_our_key() {
+        let bucket = bucket(entry(json!({ "etag": "deep/x.bin-0" }))).await;
+        bucket.right(&bucket.get().await.unwrap());
+        let again = bucket.get().await.unwrap();
+        bucket.right(&again);
+        assert_eq!(again.files[0].origin, Origin::Store);
+        let seen = bucket.s3.object_requests();
+        assert_eq!((seen.len(), seen[0].path.as_str()), (1, "/object/bucket/deep/x.bin"));
+        let authorization = &seen[0].headers["authorization"];
+        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=who/"), "{authorization}");
+        assert!(authorization.contains("nowhere-1"));
+    }
+
+    #[tokio::test]
+    async fn a_recorded_version_is_asked_for() {
+        let bucket = bucket(entry(json!({ "etag": "deep/x.bin-0", "versionID": "v7" }))).await;
+        bucket.right(&bucket.get().await.unwrap());
+        assert!(bucket.s3.object_requests()[0].path.ends_with("?versionId=v7"));
+    }
+
+    #[tokio::test]
+    async fn breaks_are_gone_on_with() {
+        let bucket = bucket(entry(json!({}))).await;
+        bucket.s3.objects_fail([Fault::ResetAt(100_000), Fault::Status(503, "")]);
+        bucket.right(&bucket.get().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_changed_is_refused() {
+        for (extra, versioned) in [(json!({}), false), (json!({ "versionID": "v7" }), true)] {
+            let bucket = bucket(entry(extra)).await;
+            bucket.s3.objects_fail([Fault::NewVersion]);
+            let error = bucket.get().await.unwrap_err();
+            assert!(error.is_integrity(), "{error:?}");
+            match refused(error) {
+                ReferenceError::Superseded { .. } => assert!(!versioned),
+                ReferenceError::Changed { .. } => assert!(versioned),
+                other => panic!("{other:?}"),
+            }
+            assert!(!bucket.store.root().join("obj").exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_or_closed_is_told_apart() {
+        for (status, missing, denied) in [(404, true, false), (403, false, true), (400, false, false)] {
+            let bucket = bucket(entry(json!({}))).await;
+            bucket.s3.objects_fail([Fault::Status(status, "")]);
+            let error = refused(bucket.get().await.unwrap_err());
+            assert_eq!((error.is_missing(), error.is_denied()), (missing, denied), "{status}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_sent_in_one_part_is_proven_by_its_version_tag() {
+        let digest = Digest::of(Algorithm::Md5, b"hello").to_hex();
+        let entry = json!({ "digest": digest, "ref": "s3://bucket/hashed.bin", "size": 5, "extra": {} });
+        let got = bucket(entry).await.get().await.unwrap();
+        assert_eq!(got.files[0].proof, Proof::Digest);
+    }
+}

@@ -20,6 +20,7 @@ fn session(server: &Misbehaving, store: &Store) -> Session {
         entity: None,
         project: Some(PROJECT.to_owned()),
         app_url: server.base.clone(),
+        runs: std::path::PathBuf::from("."),
         artifact_dir: "artifacts".into(),
     }
 }

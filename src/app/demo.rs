@@ -79,6 +79,7 @@ pub fn session(server: &Server, folder: &Path, progress: &Progress) -> Result<Se
         entity: None,
         project: None,
         app_url: server.base_url().to_owned(),
+        runs: folder.to_owned(),
         artifact_dir: "artifacts".into(),
     })
 }
@@ -146,7 +147,7 @@ async fn upload_experiment(session: &Session, folder: &Path) -> Result<(usize, u
         .with_entity(Some(entity.to_owned()))
         .with_display_name(Some("fine-tuning (made by arithmetic)".to_owned()))
         .with_job_type(Some("fine-tune".to_owned()));
-    let run = client.start_run(run).await.map_err(AppError::wandb("start the demo's run"))?;
+    let run = session.start_run(run).await.map_err(AppError::wandb("start the demo's run"))?;
     let task = session.progress.begin(Stage::Upload, "the demo's checkpoints", None);
     let uploads = stream::iter(&absent).map(async |(name, model)| {
         let path = write_model(folder, name, *model).await?;

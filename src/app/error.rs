@@ -219,6 +219,10 @@ pub enum FailureKind {
     Integrity,
     /// The network or the server did not answer in time.
     Network,
+    /// Done, but not all of it is on the server.
+    Partly,
+    /// Somebody wanted it to stop.
+    Stopped,
 }
 
 impl AppError {
@@ -269,6 +273,12 @@ fn checkpoint_kind(error: &CheckpointError) -> FailureKind {
 }
 
 fn wandb_kind(error: &WandbError) -> FailureKind {
+    if matches!(error, WandbError::Stopped { .. }) {
+        return FailureKind::Stopped;
+    }
+    if matches!(error, WandbError::NotSent { .. }) {
+        return FailureKind::Partly;
+    }
     if error.is_not_found() {
         FailureKind::NotFound
     } else if error.is_denied() {

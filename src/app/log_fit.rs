@@ -1,17 +1,19 @@
 //! A fit as a W&B run: config, summary, tables, the `pca` artifact, and its inputs as lineage.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::wandb::{Artifact, ArtifactDraft, Run, RunOptions, WandbError};
+use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Resume, Run, RunOptions, WandbError};
 
 use super::error::AppError;
 use super::fit_folder::Fit;
+use super::fit_results::Results;
 use super::lock::LOCK_FILE;
-use super::report::page_of;
+use super::report::{page_of, section};
 use super::sample::Sampled;
 use super::session::Session;
+use super::sync::explain_wandb;
 
 /// Where a run goes and what it is called.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,8 @@ pub struct LogOptions {
     pub config: Map<String, Value>,
     /// Leave out the `pca` artifact.
     pub without_artifact: bool,
+    /// Send an alert when everything is logged.
+    pub alert: bool,
 }
 
 /// A run that was logged.
@@ -45,10 +49,22 @@ pub struct LogOptions {
 pub struct Logged {
     /// `entity/project/id`.
     pub path: String,
-    /// Where a person looks at it.
-    pub url: String,
-    /// Names of the artifact versions it made, in order.
+    /// Where a person looks at it; nothing while it is on no server.
+    pub url: Option<String>,
+    /// Names of the artifact versions it made, in order; of their collections where the versions are not made yet.
     pub artifacts: Vec<String>,
+    /// What is left to be sent.
+    pub unsent: Option<Unsent>,
+}
+
+/// A run that is in its folder and not, or not entirely, on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unsent {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What stood in the way; nothing when the run was meant to be offline.
+    pub reason: Option<String>,
 }
 
 /// Logs a fit that was written to `folder`.
@@ -60,24 +76,27 @@ pub async fn log_fit(
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let tables = [("pca/layers", fit.layer_table()?), ("pca/components", fit.component_table()?)];
+    let results = Results::of(fit)?;
     let page = page_of(fit)?;
     let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
-    let used = inputs(session, fit).await?;
+    let used = inputs(fit)?;
     let run = start(session, fit, (options, "pca")).await?;
     let work = async {
-        for artifact in &used {
-            run.use_artifact(artifact).await?;
+        for name in &used {
+            run.use_version(name).await?;
         }
-        for (key, table) in &tables {
-            run.log_table(key, table).await?;
-        }
+        run.check_stop()?;
+        run.log(results.store(&run, &page).await?).await?;
         let mut artifacts = Vec::new();
         if !options.without_artifact {
-            artifacts.push(run.log_artifact(&draft).await?.name().to_string());
+            artifacts.push(spool(&run, &draft).await?);
         }
-        run.upload_file("report.html", page.into_bytes()).await?;
         run.set_summary(summary(fit)).await?;
+        run.check_stop()?;
+        if options.alert {
+            let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
+            run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
+        }
         Ok(artifacts)
     };
     let outcome = work.await;
@@ -95,15 +114,16 @@ pub async fn log_samples(
 ) -> Result<Logged, AppError> {
     let drafts = models.iter().map(|model| sample_draft(fit, model)).collect::<Result<Vec<_>, _>>();
     let drafts = drafts.map_err(AppError::wandb("describe the sampled models"))?;
-    let used = inputs(session, fit).await?;
+    let used = inputs(fit)?;
     let run = start(session, fit, (options, "sample")).await?;
     let work = async {
-        for artifact in &used {
-            run.use_artifact(artifact).await?;
+        for name in &used {
+            run.use_version(name).await?;
         }
         let mut names = Vec::with_capacity(drafts.len());
         for (draft, model) in drafts.iter().zip(models) {
-            names.push(run.log_artifact(draft).await?.name().to_string());
+            run.check_stop()?;
+            names.push(spool(&run, draft).await?);
             let row = json!({
                 "sample/number": model.number,
                 "sample/distance_to_mean": model.distance_to_mean,
@@ -117,21 +137,21 @@ pub async fn log_samples(
     finish(session, run, outcome).await
 }
 
-/// The artifact versions that the fit was made from.
-async fn inputs(session: &Session, fit: &Fit) -> Result<Vec<Artifact>, AppError> {
-    let mut artifacts = Vec::new();
-    for record in std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned) {
-        let Some(name) = &record.resolved else { continue };
-        let name = crate::wandb::ArtifactName::parse(name).map_err(AppError::wandb("read the fit's inputs"))?;
-        let client = session.online(&name)?;
-        let qualified = session.qualify(&name).await?;
-        artifacts.push(client.artifact(&qualified).await.map_err(AppError::wandb(format!("resolve {name}")))?);
-    }
-    Ok(artifacts)
+/// Names of the artifact versions that the fit was made from.
+fn inputs(fit: &Fit) -> Result<Vec<QualifiedName>, AppError> {
+    let records = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned);
+    let qualified = |name: &String| ArtifactName::parse(name)?.with_defaults(None, None);
+    let names = records.filter_map(|record| record.resolved.as_ref()).map(qualified).collect::<Result<_, _>>();
+    names.map_err(AppError::wandb("read the fit's inputs"))
+}
+
+/// Logs an artifact; the name of its version, or of its collection where the version is still to be made.
+async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
+    let logged = run.spool_artifact(draft).await?;
+    Ok(logged.map_or_else(|| draft.name().to_owned(), |artifact| artifact.name().to_string()))
 }
 
 async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)) -> Result<Run, AppError> {
-    let client = session.online("a run")?;
     let own = inferred_home(fit);
     let project = options.project.clone().or(session.project.clone()).or(own.as_ref().map(|(_, p)| p.clone()));
     let entity = options.entity.clone().or(session.entity.clone()).or(own.map(|(entity, _)| entity));
@@ -147,13 +167,15 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
         .with_entity(entity)
         .with_display_name(Some(name))
         .with_id(options.id.clone())
+        .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
+        .with_origin(Some(record.program.clone()), None)
         .with_sweep(options.sweep.clone())
         .with_group(options.group.clone())
         .with_job_type(Some(job.to_owned()))
         .with_tags(options.tags.clone())
         .with_notes(options.notes.clone())
         .with_config(own);
-    client.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
+    session.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
 }
 
 /// Entity and project of the fine-tuned checkpoints: results live beside them unless told otherwise.
@@ -163,6 +185,9 @@ fn inferred_home(fit: &Fit) -> Option<(String, String)> {
     Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
 }
 
+/// The official client's exit code of a run that was stopped.
+const STOPPED: i32 = 255;
+
 /// Ends the run as its work ended.
 pub(super) async fn finish(
     session: &Session,
@@ -170,14 +195,20 @@ pub(super) async fn finish(
     outcome: Result<Vec<String>, WandbError>,
 ) -> Result<Logged, AppError> {
     let path = run.path();
-    let url = format!("{}/{}/{}/runs/{}", session.app_url, run.entity(), run.project(), run.id());
+    let url = run.is_online().then(|| session.run_url([run.entity(), run.project(), run.id()]));
+    let offline = (!run.is_online()).then(|| Unsent { folder: run.folder().to_owned(), reason: None });
     match outcome {
-        Ok(artifacts) => {
-            run.finish(0).await.map_err(AppError::wandb(format!("finish run {path}")))?;
-            Ok(Logged { path, url, artifacts })
-        }
+        Ok(artifacts) => match run.finish(0).await {
+            Ok(()) => Ok(Logged { path, url, artifacts, unsent: offline }),
+            Err(WandbError::NotSent { folder, source: Some(source), .. }) => {
+                let reason = Some(explain_wandb(&source));
+                Ok(Logged { path, url, artifacts, unsent: Some(Unsent { folder, reason }) })
+            }
+            Err(error) => Err(AppError::wandb(format!("finish run {path}"))(error)),
+        },
         Err(error) => {
-            if let Err(second) = run.finish(1).await {
+            let exit_code = if matches!(error, WandbError::Stopped { .. }) { STOPPED } else { 1 };
+            if let Err(second) = run.finish(exit_code).await {
                 tracing::warn!("run {path} could not be marked failed: {second}");
             }
             Err(AppError::wandb(format!("log to run {path}"))(error))
@@ -206,12 +237,24 @@ fn sample_draft(fit: &Fit, model: &Sampled) -> Result<ArtifactDraft, WandbError>
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         draft = draft.with_file(name, path.as_path())?;
     }
+    let draft = draft.with_alias(recipe_alias(&model.recipe))?;
     let mut metadata = model.recipe.clone();
     metadata.insert("model_name".to_owned(), json!(fit.record.model));
     metadata.insert("distance_to_mean".to_owned(), json!(model.distance_to_mean));
     metadata.insert("distance_to_nearest".to_owned(), json!(model.distance_to_nearest));
     metadata.insert("weights".to_owned(), Value::Object(model.weights.clone()));
     draft.with_metadata(metadata)
+}
+
+/// The recipe in a word, by which the model is found again: `variance-7-0` is number 0 of random seed 7.
+fn recipe_alias(recipe: &Map<String, Value>) -> String {
+    let part =
+        |name: &str| recipe.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    let parts = match part("scale").as_deref() {
+        Some("mean") => vec![part("scale")],
+        _ => vec![part("scale"), part("random_seed"), part("number")],
+    };
+    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
 /// `<model>_<dataset>_<suffix>` with only what W&B allows in a collection's name.
@@ -281,5 +324,17 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_are_aliases() {
+        let alias = |recipe: Value| recipe_alias(&object(recipe));
+        assert_eq!(alias(json!({ "scale": "variance", "random_seed": 7, "number": 0 })), "variance-7-0");
+        assert_eq!(alias(json!({ "scale": "mean", "random_seed": 7, "number": 0 })), "mean");
     }
 }

@@ -3,6 +3,7 @@
 //! A verb takes a [`Session`] (client, store, watcher) and its options as values, and returns what it made. It knows
 //! neither the terminal nor the environment.
 
+mod alert;
 pub mod artifact;
 mod blocking;
 mod cache;
@@ -13,8 +14,10 @@ mod demo_model;
 mod diff;
 mod error;
 mod fit;
+mod fit_charts;
 mod fit_folder;
 mod fit_record;
+mod fit_results;
 mod input;
 mod inspect;
 mod layer_table;
@@ -30,7 +33,9 @@ mod roots;
 mod sample;
 mod session;
 pub mod study;
+mod sync;
 
+pub use alert::{Alert, alert_failed_fit};
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
 };
@@ -42,10 +47,11 @@ pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTen
 pub use input::{Input, InputError, Seeded, expand, parse_seeds};
 pub use inspect::{InspectOptions, Inspection, Norms, inspect};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};
-pub use log_fit::{LogOptions, Logged, log_fit, log_samples};
+pub use log_fit::{LogOptions, Logged, Unsent, log_fit, log_samples};
 pub use parts::{Extent, MOST_SHARE, Parts, SMALL};
 pub use pinned::LockMode;
 pub use pull::{Pulled, pull};
 pub use report::{report, report_input};
 pub use sample::{Draw, ModelFormat, SampleOptions, Sampled, sample};
 pub use session::Session;
+pub use sync::{SyncFolder, SyncRequest, SyncState, clean, explain_wandb, runs_to_send, sync};

@@ -36,7 +36,11 @@ pub fn report(fits: &[Fit], target: &Path, plots: bool) -> Result<Vec<PathBuf>, 
     let mut files = vec![target.to_owned()];
     if plots {
         let folder = target.with_extension("plots");
-        for (name, scene) in input.fits.iter().flat_map(scenes) {
+        let plots = input
+            .fits
+            .iter()
+            .flat_map(|fit| scenes(fit).into_iter().map(|(plot, scene)| (file_name(fit, plot), scene)));
+        for (name, scene) in plots {
             for (ending, bytes) in
                 [("svg", svg::file(&scene, Theme::Light).into_bytes()), ("png", picture(&scene, target)?)]
             {
@@ -97,7 +101,8 @@ fn input_file(record: &InputRecord) -> InputFile {
     }
 }
 
-fn section(fit: &Fit) -> FitSection {
+/// What a report says of one fit.
+pub(super) fn section(fit: &Fit) -> FitSection {
     let record = &fit.record;
     let seeds = labels(record);
     let gram = fit.whole_gram();
@@ -165,8 +170,21 @@ fn scores(pca: &Pca, seeds: &[String], dataset: Option<&str>) -> Option<Scores> 
     Some(Scores { points: points.collect(), ratios: [ratios.first().copied(), ratios.get(1).copied()] })
 }
 
-/// Every plot of a fit that has something to show, by the name of its file.
-fn scenes(section: &FitSection) -> Vec<(String, Scene)> {
+/// The plots of one fit as PNG, by name, for logging.
+///
+/// # Errors
+/// [`AppError::Report`].
+pub(super) fn pictures_of(section: &FitSection) -> Result<Vec<(&'static str, Vec<u8>)>, AppError> {
+    scenes(section).into_iter().map(|(plot, scene)| Ok((plot, picture(&scene, Path::new(plot))?))).collect()
+}
+
+fn file_name(section: &FitSection, plot: &str) -> String {
+    let whole = format!("{}-{plot}", section.name());
+    whole.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
+}
+
+/// Every plot of a fit that has something to show, by its name.
+fn scenes(section: &FitSection) -> Vec<(&'static str, Scene)> {
     let spectra = Spectra { whole: &section.whole, layers: &section.spectra, null: section.null_band.as_ref() };
     let cosines = section.cosine.as_ref().and_then(|values| matrix("Cosine similarity", values, MatrixScale::Signed));
     let plots = [
@@ -177,9 +195,5 @@ fn scenes(section: &FitSection) -> Vec<(String, Scene)> {
         ("cosine", cosines),
         ("seeds", section.scores.as_ref().and_then(seeds_in_plane)),
     ];
-    let name = |plot: &str| {
-        let whole = format!("{}-{plot}", section.name());
-        whole.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect::<String>()
-    };
-    plots.into_iter().filter_map(|(plot, scene)| Some((name(plot), scene?))).collect()
+    plots.into_iter().filter_map(|(plot, scene)| Some((plot, scene?))).collect()
 }

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::progress::Progress;
 use crate::store::{Store, StoreError};
-use crate::wandb::{ArtifactName, Client, QualifiedName, is_registry};
+use crate::wandb::{ArtifactName, Client, QualifiedName, Run, RunOptions, WandbError, is_registry};
 
 use super::error::AppError;
 use super::recorded::Recorded;
@@ -26,6 +26,8 @@ pub struct Session {
     pub project: Option<String>,
     /// Root of the user interface, for links.
     pub app_url: String,
+    /// Where `wandb/` is, the folder for runs.
+    pub runs: PathBuf,
     /// Where the folders of artifacts go when nobody says: `<collection>:<version>` in here.
     pub artifact_dir: PathBuf,
 }
@@ -34,6 +36,20 @@ impl Session {
     /// The client, or an error that says what cannot be done without one.
     pub(super) fn online(&self, what: impl ToString) -> Result<&Client, AppError> {
         self.client.as_ref().ok_or_else(|| AppError::Offline { what: what.to_string() })
+    }
+
+    /// Where a person looks at a run: entity, project, id.
+    pub fn run_url(&self, [entity, project, run]: [&str; 3]) -> String {
+        format!("{}/{entity}/{project}/runs/{run}", self.app_url)
+    }
+
+    /// Starts a run: with the server, or in a folder alone when we are offline.
+    pub(super) async fn start_run(&self, options: RunOptions) -> Result<Run, WandbError> {
+        let options = options.with_root(&self.runs);
+        match &self.client {
+            Some(client) => client.start_run(options).await,
+            None => Run::start_offline(options, self.progress.clone()),
+        }
     }
 
     /// The name with its entity and project filled in: from the defaults, or from the key's owner.

@@ -21,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(super) session: Session,
     pub(super) environment: &'a Environment,
     pub(super) json: bool,
+    /// `--entity` and `--project` as typed.
+    pub(super) typed: [Option<String>; 2],
 }
 
 impl<'a> Context<'a> {
@@ -37,7 +39,8 @@ impl<'a> Context<'a> {
             tracing::warn!("{}", printable(warning));
         }
         let session = session(&settings, environment, progress)?;
-        Ok(Self { settings, session, environment, json: cli.global.json })
+        let typed = [cli.global.entity.clone(), cli.global.project.clone()];
+        Ok(Self { settings, session, environment, json: cli.global.json, typed })
     }
 
     /// How runs are logged.
@@ -61,7 +64,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         Mode::Online | Mode::Disabled => {
             let chosen = settings.credential.as_ref().ok().and_then(Option::as_ref);
             let credential = chosen.map(|chosen| chosen.credential.clone());
-            Some(client(settings, progress, credential)?)
+            Some(client(settings, environment, progress, credential)?)
         }
     };
     Ok(Session {
@@ -71,6 +74,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         entity: settings.entity.clone(),
         project: settings.project.clone(),
         app_url: settings.app_url.clone(),
+        runs: sources::runs_dir(environment),
         artifact_dir: environment.path(env::ARTIFACT_DIR).unwrap_or_else(|| "artifacts".into()),
     })
 }
@@ -78,6 +82,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
 /// A client with this credential and everything else as the settings say.
 pub(super) fn client(
     settings: &Settings,
+    environment: &Environment,
     progress: &Progress,
     credential: Option<Credential>,
 ) -> anyhow::Result<Client> {
@@ -103,6 +108,7 @@ pub(super) fn client(
         .with_attempt_timeouts(api.attempt, objects.attempt)
         .with_retries(api.retries, api.shortest, api.longest)
         .with_transfer_retries(objects.retries, objects.shortest, objects.longest)
+        .with_cloud(environment.cloud())
         .with_extra_headers(network.extra_headers.clone())
         .with_user(user, email)
         .with_proxies(http, https)

@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use wandb_pca::wandb::CloudSettings;
+
 /// Root of the W&B API, as in the official SDK.
 pub(crate) const BASE_URL: &str = "WANDB_BASE_URL";
 /// Root of the W&B user interface, when it cannot be derived from the API root.
@@ -23,6 +25,8 @@ pub(crate) const ENTITY: &str = "WANDB_ENTITY";
 pub(crate) const PROJECT: &str = "WANDB_PROJECT";
 /// `online`, `offline` or `disabled`.
 pub(crate) const MODE: &str = "WANDB_MODE";
+/// Where `wandb/` is, the folder for runs.
+pub(crate) const DIR: &str = "WANDB_DIR";
 /// Root of the cache; the store is its `artifacts` folder, which the official SDK shares.
 pub(crate) const CACHE_DIR: &str = "WANDB_CACHE_DIR";
 /// Folder of the global settings file.
@@ -116,6 +120,11 @@ impl Environment {
     /// A made-up environment.
     pub(crate) fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         Self(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).filter(|(_, v)| !v.is_empty()).collect())
+    }
+
+    /// What object stores may know of it: `AWS_…`, `AZURE_…`, `GOOGLE_…`, as their own tools do.
+    pub(crate) fn cloud(&self) -> CloudSettings {
+        CloudSettings::new(self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// The value of a variable that is set and not empty.

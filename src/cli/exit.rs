@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use wandb_pca::analysis::AnalysisError;
 use wandb_pca::app::{AppError, FailureKind, InputError, LockError};
 use wandb_pca::store::StoreError;
-use wandb_pca::wandb::WandbError;
+use wandb_pca::wandb::{ReferenceError, WandbError};
 
 /// What the process ends with; documented in `--help` and the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,8 @@ pub(crate) fn code(error: &anyhow::Error) -> Exit {
         Some(FailureKind::Auth) => Exit::Auth,
         Some(FailureKind::Integrity) => Exit::Integrity,
         Some(FailureKind::Network) => Exit::Network,
+        Some(FailureKind::Partly) => Exit::Partly,
+        Some(FailureKind::Stopped) => Exit::Interrupted,
         Some(FailureKind::Failure) | None => Exit::Failure,
     }
 }
@@ -153,11 +155,31 @@ fn lock_hint(error: &LockError) -> Option<&'static str> {
     }
 }
 
+fn reference_hint(error: &ReferenceError) -> Option<&'static str> {
+    match error {
+        ReferenceError::Missing { .. } => Some("--allow-missing-references of `artifact get` leaves such entries out"),
+        ReferenceError::Changed { .. } | ReferenceError::Superseded { .. } => {
+            Some("bring back what was there, or log a version that refers to what is there now")
+        }
+        ReferenceError::NoCloud { .. } => Some("build it with `cargo install wandb-pca --features cloud`"),
+        ReferenceError::Refused { .. } => {
+            Some("references get no W&B key; buckets take their keys from the environment")
+        }
+        _ => None,
+    }
+}
+
 fn wandb_hint(error: &WandbError) -> Option<&'static str> {
-    if matches!(error, WandbError::Deleted { .. }) {
+    if let WandbError::Reference { source, .. } = error {
+        reference_hint(source)
+    } else if matches!(error, WandbError::Deleted { .. }) {
         Some("`wandb-pca artifact ls entity/project/collection` lists the versions that remain")
     } else if matches!(error, WandbError::NotCommitted { .. }) {
         Some("its upload did not finish: wait for the run that makes it, or log it again")
+    } else if matches!(error, WandbError::NotSent { .. }) {
+        Some("`wandb-pca sync` sends it when the server can be reached")
+    } else if matches!(error, WandbError::Busy { .. }) {
+        Some("wait until its run is over; a run that was killed lets go of its log at once")
     } else if error.is_denied() {
         Some("check the key with `wandb-pca whoami`, or store one with `wandb-pca login`; --project logs elsewhere")
     } else if error.is_not_found() {

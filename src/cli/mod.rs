@@ -12,3 +12,4 @@ mod netrc;
 mod render;
 mod settings;
 mod sources;
+mod totals;

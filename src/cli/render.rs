@@ -50,7 +50,9 @@ pub(crate) fn columns(table: &Table) -> String {
     let widths: Vec<usize> = (0..table.columns().len()).map(width).collect();
     let line = |texts: &mut dyn Iterator<Item = &str>| {
         let padded = texts.zip(table.columns()).zip(&widths).map(|((text, column), &width)| match column.kind {
-            ColumnKind::Text | ColumnKind::Boolean => format!("{text:<width$}"),
+            ColumnKind::Text | ColumnKind::Boolean | ColumnKind::Nested | ColumnKind::Mixed => {
+                format!("{text:<width$}")
+            }
             ColumnKind::Integer | ColumnKind::Number => format!("{text:>width$}"),
         });
         format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
@@ -62,15 +64,8 @@ pub(crate) fn columns(table: &Table) -> String {
 
 /// The table as JSON: a list of objects.
 pub(crate) fn objects(table: &Table) -> Value {
-    let value = |cell: &Cell| match cell {
-        Cell::Null => Value::Null,
-        Cell::Text(text) => json!(text),
-        Cell::Integer(number) => json!(number),
-        Cell::Number(number) => json!(number),
-        Cell::Boolean(truth) => json!(truth),
-    };
     let names = table.columns().iter().map(|column| column.name.clone());
-    let object = |row: &Vec<Cell>| Value::Object(names.clone().zip(row.iter().map(value)).collect());
+    let object = |row: &Vec<Cell>| Value::Object(names.clone().zip(row.iter().map(Cell::to_json)).collect());
     table.rows().iter().map(object).collect()
 }
 

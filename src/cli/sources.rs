@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use etcetera::BaseStrategy as _;
 
-use super::args::Global;
+use super::args::{Global, ModeArg};
 use super::env::{self, Environment};
 use super::settings::network::Timeouts;
 use super::settings::{Sources, file};
@@ -26,7 +26,7 @@ pub(crate) fn collect(flags: &Global, environment: &Environment) -> anyhow::Resu
         base_url: flags.base_url.clone(),
         entity: flags.entity.clone(),
         project: flags.project.clone(),
-        offline: flags.offline,
+        mode: flags.mode.map(ModeArg::name).or(flags.offline.then_some("offline")).map(str::to_owned),
         timeouts: Timeouts { total: flags.timeout, connect: flags.connect_timeout, idle: flags.idle_timeout },
         global: settings_file(&config_dir(environment)?.join("settings"), &mut warnings),
         local: settings_file(&local_settings(), &mut warnings),
@@ -47,6 +47,11 @@ pub(crate) fn store_dir(environment: &Environment) -> anyhow::Result<PathBuf> {
         None => base_dirs()?.cache_dir().join("wandb"),
     };
     Ok(cache.join("artifacts"))
+}
+
+/// Where `wandb/` is, the folder for runs: `$WANDB_DIR`, else the working folder.
+pub(crate) fn runs_dir(environment: &Environment) -> PathBuf {
+    environment.path(env::DIR).unwrap_or_else(|| PathBuf::from("."))
 }
 
 /// Where we keep our own data: the embedded server's and the demo's.

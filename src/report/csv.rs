@@ -31,6 +31,7 @@ fn push_line(text: &mut String, fields: impl Iterator<Item = String>) {
 fn field(cell: &Cell) -> String {
     match cell {
         Cell::Text(content) => field_of_text(content),
+        Cell::Nested(value) => field_of_text(&value.to_string()),
         Cell::Number(number) if !number.is_finite() => String::new(),
         // `Debug` is the shortest form that reads back, with an exponent where digits alone would run long.
         Cell::Number(number) => format!("{number:?}"),
@@ -84,6 +85,7 @@ mod tests {
             ColumnKind::Integer => Cell::Integer(field.parse().unwrap()),
             ColumnKind::Number => Cell::Number(field.parse().unwrap()),
             ColumnKind::Boolean => Cell::Boolean(field.parse().unwrap()),
+            ColumnKind::Nested | ColumnKind::Mixed => Cell::Nested(field.parse().unwrap()),
         }
     }
 

@@ -23,19 +23,8 @@ pub fn records(table: &Table) -> Value {
 }
 
 fn record(table: &Table, row: &[Cell]) -> Value {
-    let fields = table.columns().iter().zip(row).map(|(column, cell)| (column.name.clone(), value(cell)));
+    let fields = table.columns().iter().zip(row).map(|(column, cell)| (column.name.clone(), cell.to_json()));
     Value::Object(fields.collect::<Map<_, _>>())
-}
-
-fn value(cell: &Cell) -> Value {
-    match cell {
-        Cell::Null => Value::Null,
-        Cell::Text(text) => Value::from(text.as_str()),
-        Cell::Integer(number) => Value::from(*number),
-        // serde_json turns what is not finite into null.
-        Cell::Number(number) => Value::from(*number),
-        Cell::Boolean(truth) => Value::from(*truth),
-    }
 }
 
 #[cfg(test)]

@@ -75,7 +75,10 @@ fn schema(columns: &[Column]) -> Result<TypePtr, ReportError> {
             return Err(ReportError::DuplicateColumn { column: column.name.clone() });
         }
         let (physical, logical) = match column.kind {
-            ColumnKind::Text => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+            // What Parquet has no simple type for is written as its text: lists and objects as JSON.
+            ColumnKind::Text | ColumnKind::Nested | ColumnKind::Mixed => {
+                (PhysicalType::BYTE_ARRAY, Some(LogicalType::String))
+            }
             ColumnKind::Integer => (PhysicalType::INT64, None),
             ColumnKind::Number => (PhysicalType::DOUBLE, None),
             ColumnKind::Boolean => (PhysicalType::BOOLEAN, None),
@@ -111,11 +114,11 @@ fn write_column(writer: &mut ColumnWriter<'_>, cells: &mut dyn Iterator<Item = &
             writer.write_batch(&values, Some(&levels), None)?;
         }
         ColumnWriter::ByteArrayColumnWriter(writer) => {
-            let (values, levels) =
-                split(
-                    cells,
-                    |cell| if let Cell::Text(text) = cell { Some(ByteArray::from(text.as_str())) } else { None },
-                );
+            let (values, levels) = split(cells, |cell| match cell {
+                Cell::Null => None,
+                Cell::Text(text) => Some(ByteArray::from(text.as_str())),
+                other => Some(ByteArray::from(other.to_string().as_str())),
+            });
             writer.write_batch(&values, Some(&levels), None)?;
         }
         // `schema` asks for no other type.
@@ -264,6 +267,8 @@ pub(super) mod tests {
             ColumnKind::Integer => any::<i64>().prop_map(Cell::Integer).boxed(),
             ColumnKind::Number => number.prop_map(Cell::Number).boxed(),
             ColumnKind::Boolean => any::<bool>().prop_map(Cell::Boolean).boxed(),
+            // They come back as texts.
+            ColumnKind::Nested | ColumnKind::Mixed => Just(Cell::Null).boxed(),
         };
         prop_oneof![1 => Just(Cell::Null), 4 => value].boxed()
     }

@@ -1,7 +1,7 @@
 //! The database schema, as the list of steps that lead to it. A step that was released is never edited: add another.
 
 /// Applied in order; `user_version` counts the ones done.
-pub(super) const MIGRATIONS: &[&str] = &[FOUNDATION, SWEEPS];
+pub(super) const MIGRATIONS: &[&str] = &[FOUNDATION, SWEEPS, CHARTS];
 
 /// Times are milliseconds since 1970; digests of content are lower-case hex.
 const FOUNDATION: &str = "
@@ -249,4 +249,19 @@ CREATE TABLE sweep_run (
 );
 CREATE INDEX sweep_run_sweep ON sweep_run (sweep_id);
 CREATE INDEX run_sweep ON run (sweep_id);
+";
+
+/// Vega-Lite specifications that the panels of runs name as `entity/name`.
+const CHARTS: &str = "
+CREATE TABLE chart (
+    id INTEGER PRIMARY KEY,
+    entity TEXT NOT NULL,
+    name TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    access TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (entity, name)
+);
 ";

@@ -15,10 +15,10 @@ use sha2::{Digest as _, Sha256 as Hasher};
 
 use crate::digest::{Algorithm, Digest, DigestError, FileHasher, Sha256};
 
-use super::durable::write_durable;
+use super::durable::{DurableFile, write_durable};
 use super::error::StoreError;
 use super::etag_partial::EtagPartial;
-use super::object::{Object, Store, modified_ns};
+use super::object::{Object, Store, create_folder_of, modified_ns};
 
 /// Name of an object that an address and a version tag stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +139,26 @@ impl Store {
             Ok(metadata) => self.find(digest, metadata.len()),
             Err(_) => Ok(None),
         }
+    }
+
+    /// Gives such an object the name of its digest as well, for whoever proved that the digest is the promised one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file system refuses.
+    pub fn name_by_digest(&self, object: &Object) -> Result<Object, StoreError> {
+        let path = self.object_path(&object.digest);
+        if !path.exists() {
+            create_folder_of(&path)?;
+            let linked = fs::hard_link(&object.path, &path);
+            if linked.is_err() && !path.exists() {
+                let failed = || StoreError::io("write", &path);
+                let mut from = File::open(&object.path).map_err(StoreError::io("open", &object.path))?;
+                let mut copy = DurableFile::create(&path).map_err(failed())?;
+                io::copy(&mut from, &mut copy).map_err(failed())?;
+                copy.commit().map_err(failed())?;
+            }
+        }
+        Ok(self.find(&object.digest, object.size)?.unwrap_or_else(|| object.clone()))
     }
 
     pub(super) fn etag_path(&self, key: &EtagKey) -> PathBuf {

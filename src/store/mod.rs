@@ -40,5 +40,5 @@ pub use object::{Object, Reservation, Store, Verdict};
 pub use partial::Partial;
 pub use prune::{PrunePlan, PruneRules, Pruned, Reason, Removal, Removed, plan as plan_pruning};
 pub use record::RecordKind;
-pub use space::Space;
+pub use space::{Space, can_share_blocks, space};
 pub use sparse::{Holding, Sparse};

@@ -218,6 +218,11 @@ impl Store {
         Ok(sha256)
     }
 
+    /// Bytes of a missing object that an earlier attempt left.
+    pub fn received(&self, digest: &Digest) -> u64 {
+        fs::metadata(self.partial_path(digest)).map_or(0, |metadata| metadata.len())
+    }
+
     /// The object, or the exclusive right to fill it. Waits while another process is filling it.
     ///
     /// # Errors
@@ -231,12 +236,16 @@ impl Store {
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
         }
-        let path = self.own("partial").join(file_name(digest));
-        Partial::open(self.clone(), *digest, size, path, lock).map(|partial| Reservation::Missing(Box::new(partial)))
+        Partial::open(self.clone(), *digest, size, self.partial_path(digest), lock)
+            .map(|partial| Reservation::Missing(Box::new(partial)))
     }
 
     pub(super) fn own(&self, folder: &str) -> PathBuf {
         self.root.join(OWN_FOLDER).join(folder)
+    }
+
+    fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.own("partial").join(file_name(digest))
     }
 
     pub(super) fn note(&self, text: &str) {

@@ -169,7 +169,7 @@ impl Sparse {
     pub fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let end = at.checked_add(bytes.len() as u64).filter(|&end| end <= self.known.size);
         let written = match end {
-            None => Err(io::ErrorKind::FileTooLarge.into()),
+            None => Err(io::ErrorKind::InvalidInput.into()),
             Some(_) => self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(bytes)),
         };
         written.map_err(StoreError::io("write", &self.path))?;

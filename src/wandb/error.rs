@@ -246,11 +246,48 @@ pub enum WandbError {
         /// What is there.
         found: String,
     },
+    /// A run that was to be new is there already.
+    #[error("the run {run} exists already")]
+    RunExists {
+        /// Its path.
+        run: String,
+    },
+    /// Somebody asked W&B to stop the run.
+    #[error("somebody asked W&B to stop the run {run}")]
+    Stopped {
+        /// Its path.
+        run: String,
+    },
     /// The run is over; nothing can be logged to it any more.
     #[error("the run {run} is finished")]
     RunFinished {
         /// Its path.
         run: String,
+    },
+    /// Not everything that a run logged is on the server. Nothing is lost: it is in the run's folder.
+    #[error("not everything of run {run} reached the server; it is kept in {}", folder.display())]
+    NotSent {
+        /// Its path.
+        run: String,
+        /// The folder, for [`Client::sync`](super::Client::sync).
+        folder: PathBuf,
+        /// What stood in the way; nothing for a run that never had a server.
+        #[source]
+        source: Option<Box<Self>>,
+    },
+    /// A log that a run still writes to, or that is being sent.
+    #[error("{} is in use by another process", path.display())]
+    Busy {
+        /// The log.
+        path: PathBuf,
+    },
+    /// A log that cannot be sent.
+    #[error("the log {} cannot be sent: {reason}", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The work was cancelled from outside: the runtime is shutting down or a worker thread died.
     #[error("{what} was interrupted")]
@@ -301,7 +338,11 @@ impl WandbError {
 
     /// The network or the server, now but perhaps not later: exit code 6.
     pub fn is_network(&self) -> bool {
-        matches!(self, Self::Network { .. } | Self::Timeout { .. } | Self::RateLimited { .. } | Self::Server { .. })
+        match self {
+            Self::Network { .. } | Self::Timeout { .. } | Self::RateLimited { .. } | Self::Server { .. } => true,
+            Self::Reference { source, .. } => source.is_network(),
+            _ => false,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! Nothing here reads the environment: the binary resolves settings and passes values.
 
 pub mod artifact;
+mod cloud;
 mod connect;
 mod credential;
 mod error;
@@ -17,7 +18,7 @@ mod retry;
 pub mod run;
 mod transport;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,9 +39,11 @@ pub use artifact::registry::is_registry;
 pub use artifact::suggest::Suggestions;
 pub use artifact::upload::LoggedArtifact;
 pub use artifact::{Artifact, ArtifactEdit, Brief, Collection, Lineage, LineageRun, Maker, Newest, Place};
+pub use cloud::CloudSettings;
 pub use error::WandbError;
+pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
-pub use run::{Run, RunOptions};
+pub use run::{AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions};
 
 use crate::digest::Algorithm;
 
@@ -62,10 +65,16 @@ struct Inner {
     total: Option<Duration>,
     concurrency: usize,
     multipart_threshold: u64,
+    ranged_threshold: u64,
+    largest_part: u64,
     part_size: u64,
     /// Seeds the jitter of one operation after another.
     seed: AtomicU64,
     default_entity: OnceCell<Option<String>>,
+    #[cfg(feature = "cloud")]
+    cloud: CloudSettings,
+    /// Chart definitions that the server is known to have.
+    charts: Mutex<BTreeSet<String>>,
     /// By entity.
     organizations: Mutex<HashMap<String, Organizations>>,
 }
@@ -102,9 +111,14 @@ impl Client {
             total: options.total_timeout,
             concurrency: options.concurrency.max(1),
             multipart_threshold: options.multipart_threshold,
+            ranged_threshold: options.ranged_threshold,
+            largest_part: options.largest_part,
             part_size: options.part_size.max(1),
             seed: AtomicU64::new(system_seed()),
             default_entity: OnceCell::new(),
+            #[cfg(feature = "cloud")]
+            cloud: options.cloud,
+            charts: Mutex::default(),
             organizations: Mutex::default(),
         })))
     }
@@ -114,7 +128,7 @@ impl Client {
     /// # Errors
     /// [`WandbError::Unauthenticated`] when the server does not know the key, or what the request met.
     pub async fn viewer(&self) -> Result<Viewer, WandbError> {
-        let what = "the owner of the API key";
+        let what = "the question who we are";
         let data = execute(self.transport(), &self.budget(), what, &operations::Viewer {}).await?;
         let Some(viewer) = data.viewer else {
             let message = "it belongs to nobody".to_owned();
@@ -152,8 +166,21 @@ impl Client {
         Budget::new(self.0.paces, self.0.total, self.0.seed.fetch_add(1, Ordering::Relaxed))
     }
 
+    #[cfg(feature = "cloud")]
+    fn cloud(&self) -> &CloudSettings {
+        &self.0.cloud
+    }
+
     fn concurrency(&self) -> usize {
         self.0.concurrency
+    }
+
+    fn ranged_threshold(&self) -> u64 {
+        self.0.ranged_threshold
+    }
+
+    fn largest_part(&self) -> u64 {
+        self.0.largest_part
     }
 
     fn hashing(&self, algorithm: Algorithm) -> Hashing {

@@ -9,6 +9,7 @@ use url::Url;
 use crate::progress::Progress;
 use crate::redact::{ApiKey, SafeUrl};
 
+use super::cloud::CloudSettings;
 use super::error::WandbError;
 use super::retry::Pace;
 
@@ -96,6 +97,11 @@ pub struct ClientOptions {
     /// Bytes of such a part, where that makes no more than 10,000 of them. Default 100 MiB, as the official client has it;
     /// object stores refuse parts of less than 5 MiB.
     pub part_size: u64,
+    /// Files at least this large are received in several parts at once, when there are fewer files than
+    /// [`concurrency`](Self::concurrency). Default 16 MiB.
+    pub ranged_threshold: u64,
+    /// The longest such part; it waits in memory for those before it. Default 4 MiB.
+    pub largest_part: u64,
     /// Headers added to every request but not carried to another host by a redirect. `Proxy-Authorization` goes to the
     /// proxies and to nobody else.
     pub extra_headers: Vec<(String, String)>,
@@ -111,6 +117,8 @@ pub struct ClientOptions {
     pub root_certificates: Option<Vec<u8>>,
     /// Whether certificates are checked.
     pub certificate_check: CertificateCheck,
+    /// What references to buckets are fetched with.
+    pub cloud: CloudSettings,
     pub(super) pace: Pace,
     pub(super) transfer_pace: Pace,
 }
@@ -126,6 +134,7 @@ impl fmt::Debug for ClientOptions {
             .field("http_proxy", &self.http_proxy)
             .field("https_proxy", &self.https_proxy)
             .field("certificate_check", &self.certificate_check)
+            .field("cloud", &self.cloud)
             .finish_non_exhaustive()
     }
 }
@@ -145,6 +154,8 @@ impl ClientOptions {
             concurrency: 8,
             multipart_threshold: 2 << 30,
             part_size: 100 << 20,
+            ranged_threshold: 16 << 20,
+            largest_part: 4 << 20,
             extra_headers: Vec::new(),
             user_agent: concat!("wandb-pca/", env!("CARGO_PKG_VERSION")).to_owned(),
             user: [None, None],
@@ -152,6 +163,7 @@ impl ClientOptions {
             https_proxy: None,
             root_certificates: None,
             certificate_check: CertificateCheck::On,
+            cloud: CloudSettings::default(),
             pace: Pace::default(),
             transfer_pace: Pace::default(),
         }
@@ -213,6 +225,13 @@ impl ClientOptions {
         self
     }
 
+    /// Sets what references to buckets are fetched with.
+    #[must_use]
+    pub fn with_cloud(mut self, cloud: CloudSettings) -> Self {
+        self.cloud = cloud;
+        self
+    }
+
     /// Sets how many files move at the same time.
     #[must_use]
     pub fn with_concurrency(mut self, concurrency: usize) -> Self {
@@ -231,6 +250,13 @@ impl ClientOptions {
     #[must_use]
     pub fn with_part_size(mut self, bytes: u64) -> Self {
         self.part_size = bytes.max(1);
+        self
+    }
+
+    /// Sets from which size on files are received in parts, and how long a part may be.
+    #[must_use]
+    pub fn with_ranged_parts(mut self, threshold: u64, largest: u64) -> Self {
+        (self.ranged_threshold, self.largest_part) = (threshold, largest);
         self
     }
 

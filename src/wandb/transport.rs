@@ -278,6 +278,12 @@ impl Transport {
         Ok(response.headers().clone())
     }
 
+    /// How long to wait for the next byte.
+    #[cfg(feature = "cloud")]
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.idle
+    }
+
     /// The next bytes of an answer, or none at its end.
     pub(super) async fn chunk(&self, response: &mut reqwest::Response) -> Result<Option<Bytes>, Trouble> {
         self.idle(response.chunk()).await
@@ -436,7 +442,7 @@ pub(super) struct Put<'a> {
 }
 
 impl Trouble {
-    fn verdict(&self, traffic: Traffic) -> Verdict {
+    pub(super) fn verdict(&self, traffic: Traffic) -> Verdict {
         match self {
             Self::Status { status, .. } => judge(traffic, *status),
             Self::Broken(error) if error.is_builder() || is_certificate(error) => Verdict::Fail,
@@ -560,7 +566,9 @@ fn message_of(body: &[u8], status: u16) -> String {
         One::Text(text) | One::Item(Item { message: text }) => text,
     };
     if let Ok(form) = serde_json::from_slice::<Form>(body) {
-        let messages: Vec<String> = form.errors.into_iter().chain(form.error).map(text).collect();
+        let mut messages: Vec<String> = form.errors.into_iter().chain(form.error).map(text).collect();
+        // Some servers say the same in both forms.
+        messages.dedup();
         if !messages.is_empty() {
             return messages.join("; ");
         }
@@ -623,6 +631,7 @@ mod tests {
     fn messages_come_in_every_form() {
         for (body, message) in [
             (r#"{"errors":[{"message":"a"},{"message":"b"}],"data":null}"#, "a; b"),
+            (r#"{"errors":[{"message":"a"}],"error":"a"}"#, "a"),
             (r#"{"error":"gone"}"#, "gone"),
             (r#"{"error":{"message":"no"}}"#, "no"),
             ("<html>", "<html>"),

@@ -142,6 +142,16 @@ def test_from_the_sdk_to_the_sdk(uploaded, checkpoints, tmp_path):
     folder = pathlib.Path(logged["pca"].download(root=str(tmp_path / "pca")))
     assert {path.name for path in folder.iterdir()} >= {"fit.json", "layers.parquet", "components.parquet", "gram.safetensors"}
 
+    assert logged["pca"].metadata["seeds"] == list(range(SEEDS)) and logged["pca"].metadata["pca/layers_fitted"] > 0
+
+    panels = run.rawconfig["_wandb"]["value"]["visualize"] if "value" in run.rawconfig["_wandb"] else run.rawconfig["_wandb"]["visualize"]
+    assert set(panels) == {"pca/scree", "pca/cumulative", "pca/cosine_similarity", "pca/seeds_in_plane", *(set(panels) & {"pca/variance_by_depth"})}
+    for key, panel in panels.items():
+        assert panel["panel_config"]["panelDefId"].startswith(f"{server.entity}/wandb-pca-")
+        assert run.summary[f"{key}_table"]["_type"] == "table-file"
+    assert run.summary["pca/plots/scree"]["_type"] == "image-file" and run.summary["pca/report"]["_type"] == "html-file"
+    assert run.summary["pca/histograms/first_ratio"]["_type"] == "histogram"
+
     table = next(artifact for artifact in run.logged_artifacts() if "pcalayers" in artifact.name).get("pca/layers")
     assert isinstance(table, wandb.Table)
     rows = {row[table.columns.index("layer")]: row for row in table.data}
@@ -153,6 +163,8 @@ def test_from_the_sdk_to_the_sdk(uploaded, checkpoints, tmp_path):
     sample = tool("sample", tmp_path / "fit", "--log", "--json", env=env)
     model = api.artifact(sample["models"][0]["artifact"])
     assert model.type == "checkpoint" and model.metadata["scale"] == "variance"
+    assert {"random_seed", "number", "weights", "seeds", "pretrained"} <= set(model.metadata)
+    assert f"variance-{model.metadata['random_seed']}-{model.metadata['number']}" in model.aliases
     downloaded = pathlib.Path(model.download(root=str(tmp_path / "model")))
     original = next(path for path in sample["models"][0]["files"] if path.endswith(".ckpt"))
     assert (downloaded / pathlib.Path(original).name).read_bytes() == pathlib.Path(original).read_bytes()

@@ -48,6 +48,12 @@ pub enum Fault {
     NoRange,
     /// The body is compressed although nobody asked.
     Gzip,
+    /// The part asked for, compressed.
+    GzipPart,
+    /// The part asked for, cut after this many bytes, and its length says so.
+    ShortPart(usize),
+    /// The part asked for and this many bytes more.
+    LongPart(usize),
     /// `Content-Range` names another part than asked for.
     OtherPart,
 }
@@ -72,6 +78,8 @@ struct State {
     api_faults: VecDeque<Fault>,
     seen: Vec<Seen>,
     version: u32,
+    /// Pause after each piece of an object.
+    pace: Option<Duration>,
     signature: u32,
     no_batches: bool,
 }
@@ -106,6 +114,12 @@ impl Misbehaving {
     #[allow(dead_code, reason = "not every test refers")]
     pub fn refer(&self, artifact: &str, path: &str, uri: &str, (digest, size): (&str, usize)) {
         let entry = json!({ "digest": digest, "ref": uri, "size": size, "extra": { "etag": digest } });
+        self.refer_as(artifact, path, entry);
+    }
+
+    /// The same with the entry as the manifest has it.
+    #[allow(dead_code, reason = "not every test refers")]
+    pub fn refer_as(&self, artifact: &str, path: &str, entry: Value) {
         let mut state = self.state.lock().unwrap();
         state.artifacts.entry(artifact.to_owned()).or_default();
         state.references.entry(artifact.to_owned()).or_default().push((path.to_owned(), entry));
@@ -125,6 +139,11 @@ impl Misbehaving {
 
     pub fn objects_fail(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().object_faults.extend(faults);
+    }
+
+    /// Sends objects slowly: a pause after each 32 KiB.
+    pub fn slow_down(&self, pause: Duration) {
+        self.state.lock().unwrap().pace = Some(pause);
     }
 
     pub fn no_more_faults(&self) {
@@ -180,18 +199,22 @@ impl Misbehaving {
     async fn object(&self, socket: &mut TcpStream, seen: &Seen, rest: &str) {
         let (name, _) = rest.split_once('?').unwrap_or((rest, ""));
         let (artifact, path) = name.split_once('/').unwrap_or((name, ""));
-        let (body, fault, version) = {
+        let (body, fault, version, pace) = {
             let mut state = self.state.lock().unwrap();
             let body = state.artifacts.get(artifact).and_then(|files| files.get(path)).cloned();
             let fault = state.object_faults.pop_front().unwrap_or(Fault::Fine);
             if matches!(fault, Fault::NewVersion | Fault::MixedVersion) {
                 state.version += 1;
             }
-            (body, fault, state.version)
+            (body, fault, state.version, state.pace)
         };
         let fault = if body.is_none() { Fault::Status(404, "") } else { fault };
-        let etag = Some(format!("\"{path}-{version}\""));
-        respond(socket, seen, Reply { body: body.unwrap_or_default(), fault, etag }).await;
+        let etag = match (path, &body) {
+            // As S3 does for objects that were sent in one part.
+            ("hashed.bin", Some(body)) => Some(format!("\"{}\"", Digest::of(Algorithm::Md5, body).to_hex())),
+            _ => Some(format!("\"{path}-{version}\"")),
+        };
+        respond(socket, seen, Reply { body: body.unwrap_or_default(), fault, etag, pace }).await;
     }
 
     fn entries(&self, artifact: &str) -> BTreeMap<String, Value> {
@@ -304,6 +327,8 @@ struct Reply {
     body: Vec<u8>,
     fault: Fault,
     etag: Option<String>,
+    /// A pause after each piece.
+    pace: Option<Duration>,
 }
 
 async fn read_request(socket: &mut TcpStream) -> Option<(Seen, Vec<u8>)> {
@@ -342,8 +367,14 @@ fn range(seen: &Seen, etag: Option<&str>, len: usize) -> Option<(usize, usize)> 
     Some((from.parse().ok()?, until.min(len)))
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 async fn respond(socket: &mut TcpStream, seen: &Seen, reply: Reply) {
-    let Reply { mut body, fault, etag } = reply;
+    let Reply { mut body, fault, etag, pace } = reply;
     let whole = body.len();
     let mut headers = etag.as_deref().map(|etag| format!("ETag: {etag}\r\n")).unwrap_or_default();
     let mut status = 200;
@@ -360,9 +391,7 @@ async fn respond(socket: &mut TcpStream, seen: &Seen, reply: Reply) {
         Fault::LongBy(more) => body.extend(vec![0; *more]),
         Fault::FlipAt(at) => body[*at % whole] ^= 1,
         Fault::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(&body).unwrap();
-            body = encoder.finish().unwrap();
+            body = gzip(&body);
             headers += "Content-Encoding: gzip\r\n";
         }
         _ => {}
@@ -376,12 +405,24 @@ async fn respond(socket: &mut TcpStream, seen: &Seen, reply: Reply) {
             | Fault::NewVersion
             | Fault::MixedVersion
             | Fault::FlipAt(_)
+            | Fault::GzipPart
+            | Fault::ShortPart(_)
+            | Fault::LongPart(_)
     );
     let honoured = etag.as_deref().filter(|_| !matches!(fault, Fault::MixedVersion));
     if let Some((from, until)) = range(seen, honoured, whole).filter(|_| ranged) {
         let (shown, last) = if matches!(fault, Fault::OtherPart) { (from + 1, until) } else { (from, until - 1) };
         headers += &format!("Content-Range: bytes {shown}-{last}/{whole}\r\n");
         (status, body) = (206, body[from..until].to_vec());
+        match &fault {
+            Fault::ShortPart(len) => body.truncate(*len),
+            Fault::LongPart(more) => body.extend(vec![0; *more]),
+            Fault::GzipPart => {
+                body = gzip(&body);
+                headers += "Content-Encoding: gzip\r\n";
+            }
+            _ => {}
+        }
     }
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());
     let cut = match fault {
@@ -390,7 +431,12 @@ async fn respond(socket: &mut TcpStream, seen: &Seen, reply: Reply) {
     };
     let sent = async {
         socket.write_all(head.as_bytes()).await?;
-        socket.write_all(&body[..cut]).await?;
+        for piece in body[..cut].chunks(pace.map_or(usize::MAX, |_| 32 << 10)) {
+            socket.write_all(piece).await?;
+            if let Some(pause) = pace {
+                tokio::time::sleep(pause).await;
+            }
+        }
         socket.flush().await
     };
     if sent.await.is_err() {

@@ -7,12 +7,13 @@ use crate::app::error::AppError;
 use crate::app::lock::{Lock, LockedArtifact, LockedFile};
 use crate::app::pinned::{LockMode, Pins, resolve_pinned};
 use crate::app::pull::know_sha256;
-use crate::app::resolve::obtain;
+use crate::app::resolve::{Resolved, obtain};
 use crate::app::roots;
 use crate::app::session::Session;
-use crate::store::Store;
+use crate::store::{Store, can_share_blocks};
 use crate::wandb::{
-    Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, LinkMode, Origin, Placed, Proof, Wanted, export,
+    Artifact, ArtifactName, DownloadOptions, DownloadedArtifact, Filter, LinkMode, Origin, Placed, Proof, Wanted,
+    export,
 };
 
 /// Where the files of an artifact go.
@@ -26,6 +27,16 @@ pub enum Destination {
     Folder(PathBuf),
 }
 
+impl Destination {
+    fn folder(&self, session: &Session, artifact: &Artifact) -> Option<PathBuf> {
+        match self {
+            Self::Store => None,
+            Self::Folder(folder) => Some(folder.clone()),
+            Self::Default => Some(default_folder(session, artifact)),
+        }
+    }
+}
+
 /// How to get artifacts.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -36,6 +47,8 @@ pub struct GetOptions {
     pub link: LinkMode,
     /// The lock to hold to and to write, and how closely.
     pub lock: Option<(PathBuf, LockMode)>,
+    /// Which files.
+    pub filter: Filter,
     /// How to download.
     pub download: DownloadOptions,
 }
@@ -43,7 +56,8 @@ pub struct GetOptions {
 impl GetOptions {
     /// Everything else by default.
     pub fn new(to: Destination) -> Self {
-        Self { to, link: LinkMode::default(), lock: None, download: DownloadOptions::default() }
+        let (link, filter, download) = (LinkMode::default(), Filter::all(), DownloadOptions::default());
+        Self { to, link, lock: None, filter, download }
     }
 }
 
@@ -91,8 +105,13 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
     let resolved = resolve_pinned(session, names, &pins).await?;
     // Once all files are had, every name was resolved.
     let references: Vec<String> = resolved.iter().flatten().map(|resolved| resolved.asked.to_string()).collect();
-    let wanted = resolved.into_iter().map(|resolved| resolved.map(|found| Wanted::all(found.artifact, found.manifest)));
-    let downloads = obtain(session, wanted.collect(), &options.download).await?;
+    let wanted = |resolved: Resolved| {
+        let (artifact, manifest) = (resolved.artifact, resolved.manifest);
+        Wanted { artifact, manifest, filter: options.filter.clone() }
+    };
+    let wanted: Vec<_> = resolved.into_iter().map(|resolved| resolved.map(wanted)).collect();
+    let how = options.download.clone().with_copies(copies(session, wanted.iter().flatten(), options));
+    let downloads = obtain(session, wanted, &how).await?;
     if let Some((path, _)) = &options.lock {
         know_sha256(session, &downloads).await?;
         let store = &session.store;
@@ -105,15 +124,22 @@ pub async fn get(session: &Session, names: &[ArtifactName], options: &GetOptions
     }
     let mut got = Vec::with_capacity(downloads.len());
     for download in downloads {
-        let folder = match &options.to {
-            Destination::Store => None,
-            Destination::Folder(folder) => Some(folder.clone()),
-            Destination::Default => Some(default_folder(session, &download.artifact)),
-        };
+        let folder = options.to.folder(session, &download.artifact);
         let link = options.link;
         got.push(run_blocking("placing files", move || place(download, folder, link)).await?);
     }
     Ok(got)
+}
+
+/// The folders that will hold a second copy of the bytes.
+fn copies<'a>(session: &Session, wanted: impl Iterator<Item = &'a Wanted>, options: &GetOptions) -> Vec<PathBuf> {
+    let folders: Vec<_> = wanted.filter_map(|wanted| options.to.folder(session, &wanted.artifact)).collect();
+    let copied = match options.link {
+        LinkMode::Copy => true,
+        LinkMode::Auto => folders.first().is_some_and(|folder| !can_share_blocks(session.store.root(), folder)),
+        _ => false,
+    };
+    if copied { folders } else { Vec::new() }
 }
 
 /// Where the files of a version go when nobody says.

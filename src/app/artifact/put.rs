@@ -165,7 +165,7 @@ pub async fn put(session: &Session, options: &PutOptions) -> Result<Put, AppErro
         Some(latest) if plan.unchanged && options.unchanged == Unchanged::Leave => {
             (LoggedArtifact::existing(latest), None)
         }
-        _ => upload(client, &plan.prepared, options).await.map(|(logged, run)| (logged, Some(run)))?,
+        _ => upload(session, &plan.prepared, options).await.map(|(logged, run)| (logged, Some(run)))?,
     };
     let mut links = Vec::new();
     for target in &options.links {
@@ -208,7 +208,7 @@ async fn adds_nothing(
 
 /// Logs one draft in a run of its own; the run's path goes with it.
 async fn upload(
-    client: &Client,
+    session: &Session,
     prepared: &PreparedArtifact,
     options: &PutOptions,
 ) -> Result<(LoggedArtifact, String), AppError> {
@@ -220,7 +220,7 @@ async fn upload(
         .with_entity(Some(entity.to_owned()))
         .with_job_type(Some("cli_put".to_owned()))
         .with_config(config);
-    let run = client.start_run(run).await.map_err(AppError::wandb(format!("start a run in {entity}/{project}")))?;
+    let run = session.start_run(run).await.map_err(AppError::wandb(format!("start a run in {entity}/{project}")))?;
     let path = run.path();
     let logged = run.log_prepared(prepared).await.map_err(AppError::wandb(format!("upload {}", prepared.collection())));
     let finished =

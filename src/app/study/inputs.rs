@@ -142,7 +142,11 @@ impl Pinned {
     /// The record and place of these bytes, when they are on this machine.
     fn in_store(&self, session: &Session) -> Result<Option<crate::store::Object>, AppError> {
         let Ok(digest) = Digest::parse(&self.found.digest) else { return Ok(None) };
-        Ok(session.store.find(&digest, self.found.bytes)?)
+        // A reference to another artifact states no size.
+        match self.found.bytes {
+            0 => Ok(session.store.find_unsized(&digest)?),
+            bytes => Ok(session.store.find(&digest, bytes)?),
+        }
     }
 
     fn take_from_store(&self, session: &Session, input: (&str, Option<u64>)) -> Result<Option<Pulled>, AppError> {
@@ -160,7 +164,7 @@ impl Pinned {
             files: vec![LockedFile {
                 path: self.file.display().to_string(),
                 digest: self.found.digest.clone(),
-                size: self.found.bytes,
+                size: object.size,
                 sha256: Some(sha256),
             }],
         };
@@ -170,7 +174,7 @@ impl Pinned {
             resolved: Some(self.found.version.clone()),
             artifact_digest: Some(artifact_digest.clone()),
             file: self.file.clone(),
-            size: self.found.bytes,
+            size: object.size,
             digest: Some(self.found.digest.clone()),
             sha256: Some(sha256),
             verified: Verified::Whole,

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::app::AppError;
+use crate::app::alert::{Alert, send};
 use crate::app::blocking::run_blocking;
 use crate::app::fit_folder::Fit;
-use crate::app::log_fit::{LogOptions, finish, log_fit, object};
+use crate::app::log_fit::{LogOptions, Logged, finish, log_fit, object};
 use crate::digest::Sha256;
 use crate::study::{Log, Standing, Task, run_id};
 use crate::wandb::RunOptions;
@@ -40,6 +41,7 @@ pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppEr
         ..LogOptions::default()
     };
     let logged = log_fit(&study.session, (&fit, &folder), &options).await?;
+    tell(study, &logged);
     claim.logged(logged.path.clone())?;
     Ok(logged.path)
 }
@@ -49,7 +51,6 @@ pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppEr
 /// # Errors
 /// What concerns the whole study; what could not be logged is in the outcome.
 pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
-    study.session.online("the study's runs")?;
     let tasks = survey.plan.tasks();
     let mut outcome = Outcome { tasks: tasks.len(), ..Outcome::default() };
     let ledger = study.files().ledger()?;
@@ -70,7 +71,7 @@ pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
 /// Writes the summary, and logs it once for each state of the results.
 pub(super) async fn push_summary(study: &Study, survey: &Survey, outcome: &mut Outcome) -> Result<(), AppError> {
     let summary = summarise(study, survey)?;
-    if !study.spec.log.contains(&Log::Summary) || study.session.client.is_none() || summary.cells.rows().is_empty() {
+    if !study.spec.log.contains(&Log::Summary) || summary.cells.rows().is_empty() {
         return Ok(());
     }
     let inputs = survey.plan.tasks().iter().map(|task| format!("{} {}\n", task.id, task.inputs)).collect::<String>();
@@ -96,25 +97,49 @@ pub(super) async fn push_summary(study: &Study, survey: &Survey, outcome: &mut O
     Ok(())
 }
 
-async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<String, AppError> {
-    let client = study.session.online("the study's summary")?;
+/// Says where a run is that is on no server yet. It counts as logged: its folder has everything.
+fn tell(study: &Study, logged: &Logged) {
+    let Some(unsent) = &logged.unsent else { return };
+    let why = unsent.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let folder = unsent.folder.display();
+    study.session.progress.note(&format!("{} is in {folder}{why}; `wandb-pca sync` sends it", logged.path));
+}
+
+/// The options of the study's own run of this id.
+async fn own_run(study: &Study, id: String) -> Result<RunOptions, AppError> {
     let project = study.spec.project.clone().or_else(|| study.session.project.clone());
     let project = project.unwrap_or_else(|| "uncategorized".to_owned());
     let entity = study.session.entity_or_own(study.spec.entity.as_deref()).await?;
+    Ok(RunOptions::new(project)
+        .with_entity(entity)
+        .with_id(Some(id))
+        .with_display_name(Some(format!("{} summary", study.spec.name)))
+        .with_group(Some(study.spec.name.clone()))
+        .with_job_type(Some("study".to_owned())))
+}
+
+/// Tells people how a study ended, through its summary's run where that was logged, else through one made for it.
+///
+/// # Errors
+/// [`AppError::Wandb`].
+pub async fn announce(study: &Study, alert: &Alert) -> Result<(), AppError> {
+    let ledger = study.files().ledger()?;
+    let known = ledger.state(SUMMARY).and_then(|state| state.logged.as_deref());
+    let id = known.and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+    let id = id.unwrap_or_else(|| run_id(&study.spec.name, &Task { id: SUMMARY.to_owned(), inputs: String::new() }));
+    send(&study.session, own_run(study, id).await?, alert).await
+}
+
+async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<String, AppError> {
     let config = object(json!({
         "study": study.spec.name,
         "models": study.spec.models,
         "datasets": study.spec.datasets,
         "seeds": study.spec.seeds,
     }));
-    let options = RunOptions::new(project.clone())
-        .with_entity(entity)
-        .with_id(Some(run_id(&study.spec.name, task)))
-        .with_display_name(Some(format!("{} summary", study.spec.name)))
-        .with_group(Some(study.spec.name.clone()))
-        .with_job_type(Some("study".to_owned()))
-        .with_config(config);
-    let run = client.start_run(options).await;
+    let options = own_run(study, run_id(&study.spec.name, task)).await?.with_config(config);
+    let project = options.project.clone();
+    let run = study.session.start_run(options).await;
     let run = run.map_err(AppError::wandb(format!("start a run in project {project}")))?;
     let work = async {
         run.log_table("study/cells", &summary.cells).await?;
@@ -125,5 +150,7 @@ async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<St
         Ok(Vec::new())
     };
     let outcome = work.await;
-    Ok(finish(&study.session, run, outcome).await?.path)
+    let logged = finish(&study.session, run, outcome).await?;
+    tell(study, &logged);
+    Ok(logged.path)
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::app::AppError;
+use crate::app::{AppError, FailureKind};
 use crate::study::{Ledger, Limits, Log, ShardId, Standing, Task};
 
 use super::compute::{Material, compute, finished};
@@ -80,7 +80,7 @@ pub async fn run_sweep_cell(study: &Study, survey: &Survey) -> Result<Outcome, A
     let mut outcome = work(study, survey, &units).await?;
     if outcome.is_complete() && outcome.logged.is_empty() {
         for unit in &units {
-            log_unit(study, unit, &mut outcome).await;
+            log_unit(study, unit, &mut outcome).await?;
         }
     }
     Ok(outcome)
@@ -125,7 +125,7 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
     // Logging what was finished before but not logged comes first: it costs no computing.
     for (unit, task) in units.iter().zip(&tasks) {
         if let Standing::Done { logged: None, .. } = ledger.standing(task) {
-            log_unit(study, unit, &mut outcome).await;
+            log_unit(study, unit, &mut outcome).await?;
         }
     }
     loop {
@@ -177,7 +177,7 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
         }
         drop(claim);
         if let Standing::Done { logged: None, .. } = standing {
-            log_unit(study, unit, &mut outcome).await;
+            log_unit(study, unit, &mut outcome).await?;
         }
     }
 }
@@ -200,23 +200,26 @@ async fn fetch_ahead(study: &Study, survey: &Survey, unit: Option<&Unit>) {
     }
 }
 
-async fn log_unit(study: &Study, unit: &Unit, outcome: &mut Outcome) {
+/// Logs a cell. What went wrong with it is in the outcome; the error is that somebody wants the study to stop.
+async fn log_unit(study: &Study, unit: &Unit, outcome: &mut Outcome) -> Result<(), AppError> {
     let is_cell = unit.shard.is_none() && unit.task.id.contains('@');
-    if !is_cell || study.session.client.is_none() || !study.spec.log.contains(&Log::Cells) {
-        return;
+    if !is_cell || !study.spec.log.contains(&Log::Cells) {
+        return Ok(());
     }
     match log_task(study, &unit.task).await {
         Ok(run) => outcome.logged.push(run),
+        Err(error) if error.kind() == FailureKind::Stopped => return Err(error),
         Err(error) => {
             let error = explain(&error);
             study.session.progress.note(&format!("{} could not be logged: {error}", unit.task.id));
             outcome.unlogged.push(TaskFailure { task: unit.task.id.clone(), error });
         }
     }
+    Ok(())
 }
 
 /// An error with its causes, on one line.
-pub(super) fn explain(error: &AppError) -> String {
+pub(in crate::app) fn explain(error: &AppError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(source) = cause {

@@ -3,6 +3,7 @@
 mod artifact;
 mod cache;
 pub(crate) mod study;
+mod sync;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use artifact::{
     Alias, Artifact, Digest, Edit, Get, Info, Lineage, Link, LinkTo, Ls, Put, Rm, Tag, Unlink, Verify,
 };
 pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
+pub(crate) use sync::Sync;
 
 /// Task-vector PCA over Weights & Biases artifacts.
 #[derive(Debug, Parser)]
@@ -62,8 +64,12 @@ pub(crate) struct Global {
     /// Longest time, in seconds, without a byte [default: 30]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Use what is in the store; send nothing [env: WANDB_MODE=offline]
-    #[arg(long, global = true)]
+    /// Where to read and log: with the server; with the store, and runs to a folder for `sync`; or log nothing
+    /// [env: WANDB_MODE]
+    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    pub(crate) mode: Option<ModeArg>,
+    /// The same as --mode offline
+    #[arg(long, global = true, conflicts_with = "mode")]
     pub(crate) offline: bool,
 }
 
@@ -72,6 +78,28 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
         .ok_or_else(|| "not a number of seconds above zero".to_owned())
+}
+
+/// Where to read and log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// With the server
+    Online,
+    /// With the store and a folder
+    Offline,
+    /// Log nothing
+    Disabled,
+}
+
+impl ModeArg {
+    /// The word for it in settings.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Disabled => "disabled",
+        }
+    }
 }
 
 /// How progress is shown.
@@ -112,6 +140,8 @@ pub(crate) enum Command {
     /// Look after the store of downloaded files
     #[command(subcommand)]
     Cache(Cache),
+    /// Send runs that were logged offline, or did not get through
+    Sync(Sync),
     /// Run the embedded W&B-compatible server
     Serve(Serve),
     /// Store an API key for a server
@@ -170,6 +200,9 @@ pub(crate) struct Fit {
     /// Log nothing
     #[arg(long, overrides_with = "log")]
     pub(crate) no_log: bool,
+    /// Send a W&B alert when it ends or fails
+    #[arg(long)]
+    pub(crate) alert: bool,
     #[command(flatten)]
     pub(crate) lock: Locking,
     /// Print what would be done

@@ -79,6 +79,9 @@ pub(crate) struct Run {
     /// Log nothing to W&B; `study push` does it later
     #[arg(long)]
     pub(crate) no_log: bool,
+    /// Send a W&B alert when it ends or fails
+    #[arg(long)]
+    pub(crate) alert: bool,
     /// Seconds between questions to SLURM
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub(crate) poll: f64,

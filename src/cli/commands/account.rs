@@ -33,7 +33,7 @@ pub(super) async fn login(context: &Context<'_>, args: &args::Login) -> anyhow::
     };
     let key = ApiKey::parse(&text).map_err(|error| CredentialError(error.to_string()))?;
     let credential = Some(Credential::ApiKey(key.clone()));
-    let viewer = client(&context.settings, &context.session.progress, credential)?.viewer().await;
+    let viewer = client(&context.settings, context.environment, &context.session.progress, credential)?.viewer().await;
     let viewer = viewer.map_err(|source| AppError::Wandb { action: format!("log in to {host}"), source })?;
     let path = sources::netrc_path(context.environment)?;
     store_key(&path, &machine(host), &key)?;

@@ -8,9 +8,10 @@ use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
 use wandb_pca::report::input::Verified;
 use wandb_pca::table::{ColumnKind, Table};
 
-use super::logged::{run_json, write_run};
+use super::logged::{note_untold, run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
+use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, columns, number_text, printable, verified_text};
 use crate::cli::settings::Mode;
 
@@ -33,16 +34,34 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     let (model, dataset) = options.names();
     let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));
     options.folder = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("fit-{}", file_name(&name))));
-    let log = (args.log || (from_artifacts && !args.no_log)) && context.settings.mode == Mode::Online;
+    let log = (args.log || (from_artifacts && !args.no_log)) && context.settings.mode != Mode::Disabled;
     if args.dry_run {
         return Ok(plan(&options, log));
     }
-    let outcome = app::fit(&context.session, options).await?;
-    let logged = match log {
-        true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &context.log_options()).await?),
-        false => None,
+    if args.alert && !log {
+        return Err(UsageError("--alert needs a run, so --log: W&B sends alerts of runs".to_owned()).into());
+    }
+    let mut log_options = context.log_options();
+    log_options.alert = args.alert;
+    let work = async {
+        let outcome = app::fit(&context.session, options).await?;
+        let logged = match log {
+            true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &log_options).await?),
+            false => None,
+        };
+        Ok::<_, AppError>((outcome, logged))
     };
-    fit_output(&outcome.fit, &outcome.folder, logged.as_ref())
+    let (outcome, logged) = match work.await {
+        Ok(done) => done,
+        Err(error) => {
+            if args.alert {
+                let told = app::alert_failed_fit(&context.session, &log_options, &format!("fit {name}"), &error).await;
+                note_untold(context, told);
+            }
+            return Err(error.into());
+        }
+    };
+    told(fit_output(&outcome.fit, &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
 }
 
 /// A name with only what file systems agree on.

@@ -10,6 +10,7 @@ mod logged;
 mod report;
 mod sample;
 mod study;
+mod sync;
 
 use wandb_pca::progress::Progress;
 
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(
         Command::Sweep(args) => study::sweep(&context, args).await.map(Some),
         Command::Artifact(args) => artifact::dispatch(&context, args).await.map(Some),
         Command::Cache(args) => cache::dispatch(&context, args).await.map(Some),
+        Command::Sync(args) => sync::sync(&context, args).await.map(Some),
         Command::Login(args) => account::login(&context, args).await.map(Some),
         Command::Whoami => account::whoami(&context).await.map(Some),
     }

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde_json::json;
 use wandb_pca::app::{self, Draw, ModelFormat};
 
-use super::logged::{run_json, write_run};
+use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::render::{Output, number_text, printable};
+use crate::cli::settings::Mode;
 
 pub(super) async fn sample(context: &Context<'_>, args: &args::Sample) -> anyhow::Result<Output> {
     let mut options = app::SampleOptions::new(args.fit.clone());
@@ -28,7 +29,7 @@ pub(super) async fn sample(context: &Context<'_>, args: &args::Sample) -> anyhow
     };
     options.formats = args.format.iter().map(format).collect();
     let (fit, models) = app::sample(&context.session, options).await?;
-    let logged = match args.log {
+    let logged = match args.log && context.settings.mode != Mode::Disabled {
         true => Some(app::log_samples(&context.session, (&fit, &models), &context.log_options()).await?),
         false => None,
     };
@@ -49,5 +50,6 @@ pub(super) async fn sample(context: &Context<'_>, args: &args::Sample) -> anyhow
         list.push(value);
     }
     write_run(&mut text, logged.as_ref())?;
-    Ok(Output { schema: "sample/1", json: json!({"models": list, "run": run_json(logged.as_ref())}), text })
+    let output = Output { schema: "sample/1", json: json!({"models": list, "run": run_json(logged.as_ref())}), text };
+    told(output, logged.as_ref(), context.json)
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use wandb_pca::app::AppError;
 use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey, SweepRun};
+use wandb_pca::app::{Alert, AppError};
 use wandb_pca::store::write_durable;
 use wandb_pca::study::sweep::{Assignment, configuration};
 use wandb_pca::study::{Rates, Spec};
+use wandb_pca::wandb::AlertLevel;
 
+use super::logged::note_untold;
 use crate::cli::args::study::{self as args, Engine};
 use crate::cli::context::Context;
 use crate::cli::env;
@@ -183,24 +185,51 @@ async fn run_study(context: &Context<'_>, args: &args::Run) -> anyhow::Result<Ou
     if args.no_log {
         study.spec.log.clear();
     }
-    let survey = study::survey(&study).await?;
-    let outcome = match args.engine {
-        Engine::Local => study::run(&study, &survey).await?,
+    let outcome = compute(&study, args).await;
+    if args.alert {
+        note_untold(context, study::announce(&study, &ending(&study, &outcome)).await);
+    }
+    told(context, &study, &outcome?)
+}
+
+/// What people are told of how a study ended.
+fn ending(study: &Study, outcome: &anyhow::Result<Outcome>) -> Alert {
+    let name = &study.spec.name;
+    match outcome {
+        Ok(outcome) if outcome.is_complete() => {
+            let text = format!("{} tasks, {} of them computed now", outcome.tasks, outcome.computed);
+            Alert { title: format!("study {name} is done"), text, level: AlertLevel::Info }
+        }
+        Ok(outcome) => {
+            let wrong = outcome.failed.len() + outcome.unlogged.len();
+            let text = format!("{wrong} of {} tasks went wrong", outcome.tasks);
+            Alert { title: format!("study {name} is not done"), text, level: AlertLevel::Error }
+        }
+        Err(error) => {
+            let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            Alert { title: format!("study {name} failed"), text, level: AlertLevel::Error }
+        }
+    }
+}
+
+async fn compute(study: &Study, args: &args::Run) -> anyhow::Result<Outcome> {
+    let survey = study::survey(study).await?;
+    match args.engine {
+        Engine::Local => Ok(study::run(study, &survey).await?),
         Engine::Slurm => {
             if !args.poll.is_finite() || args.poll < 0.1 {
                 return Err(UsageError("--poll is at least 0.1 seconds".to_owned()).into());
             }
-            let command = shard_command(&study, args)?;
+            let command = shard_command(study, args)?;
             let options = ClusterOptions { command, poll: Duration::from_secs_f64(args.poll) };
-            let mut outcome = study::submit_and_follow(&study, &survey, &options).await?;
+            let mut outcome = study::submit_and_follow(study, &survey, &options).await?;
             if study.session.client.is_some() && outcome.failed.is_empty() && !study.spec.log.is_empty() {
-                let pushed = study::push(&study, &survey).await?;
+                let pushed = study::push(study, &survey).await?;
                 (outcome.logged, outcome.unlogged) = (pushed.logged, pushed.unlogged);
             }
-            outcome
+            Ok(outcome)
         }
-    };
-    told(context, &study, &outcome)
+    }
 }
 
 /// This program as a compute node starts it, up to `i/N`.

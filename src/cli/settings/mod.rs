@@ -29,8 +29,8 @@ pub(crate) struct Sources {
     pub(crate) entity: Option<String>,
     /// `--project`.
     pub(crate) project: Option<String>,
-    /// `--offline`.
-    pub(crate) offline: bool,
+    /// `--mode`, or what `--offline` stands for.
+    pub(crate) mode: Option<String>,
     /// `--timeout` and its kind.
     pub(crate) timeouts: Timeouts,
     /// The environment.
@@ -52,7 +52,7 @@ pub(crate) struct Sources {
 pub(crate) enum Mode {
     /// Read from and log to the server.
     Online,
-    /// Read from the store only, log nothing to the server.
+    /// Read from the store only, log to a folder.
     Offline,
     /// Log nothing.
     Disabled,
@@ -104,7 +104,7 @@ impl Settings {
             app_url,
             entity: pick(&sources.entity, env::ENTITY, "entity"),
             project: pick(&sources.project, env::PROJECT, "project"),
-            mode: mode(sources.offline, pick(&None, env::MODE, "mode").as_deref())?,
+            mode: mode(pick(&sources.mode, env::MODE, "mode").as_deref())?,
             network: network::resolve(sources, &file)?,
             base_url,
             warnings,
@@ -119,7 +119,7 @@ fn usable_files(sources: &Sources, warnings: &mut Vec<String>) -> HashMap<String
     let problem = values.iter().find_map(|(key, value)| {
         let fine = match key.as_str() {
             "base_url" => base_url::normalise(value).is_ok(),
-            "mode" => mode(false, Some(value)).is_ok(),
+            "mode" => mode(Some(value)).is_ok(),
             "project" => value.chars().count() <= 128 && !value.contains(['/', '\\', '#', '?', '%', ':', '\r', '\n']),
             "api_key" => value.trim() == value,
             _ => true,
@@ -138,10 +138,7 @@ fn file_key<'a>(file: &'a HashMap<String, String>, base: &Url) -> Option<&'a str
     file.get("api_key").map(String::as_str).filter(|key| !key.is_empty() && for_it)
 }
 
-fn mode(offline_flag: bool, text: Option<&str>) -> anyhow::Result<Mode> {
-    if offline_flag {
-        return Ok(Mode::Offline);
-    }
+fn mode(text: Option<&str>) -> anyhow::Result<Mode> {
     match text {
         None | Some("online" | "run" | "shared") => Ok(Mode::Online),
         Some("offline" | "dryrun") => Ok(Mode::Offline),
@@ -227,7 +224,8 @@ mod tests {
         let mode = |text: &str| Settings::resolve(&from(&[(env::MODE, text)])).map(|s| s.mode);
         assert_eq!(mode("dryrun").unwrap(), Mode::Offline);
         assert_eq!(mode("shared").unwrap(), Mode::Online);
-        assert_eq!(Settings::resolve(&Sources { offline: true, ..Sources::default() }).unwrap().mode, Mode::Offline);
+        let flag = Sources { mode: Some("offline".to_owned()), ..from(&[(env::MODE, "online")]) };
+        assert_eq!(Settings::resolve(&flag).unwrap().mode, Mode::Offline);
         assert!(mode("sideways").is_err());
     }
 }

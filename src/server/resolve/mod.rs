@@ -5,6 +5,7 @@
 
 mod artifact;
 mod artifact_write;
+mod chart;
 mod collection;
 mod file;
 mod links;
@@ -230,6 +231,7 @@ fn mutate(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
         "stopRun" => run_write::stop(ask),
         "updateRunState" => run_write::update_state(ask),
         "rewindRun" => run_write::rewind(ask),
+        "createCustomChart" => chart::create(ask),
         "notifyScriptableRunAlert" => run_write::alert(ask),
         "createRunFiles" => run_write::create_files(ask),
         "markRunFilesUploaded" => run_write::mark_uploaded(ask),

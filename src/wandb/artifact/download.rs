@@ -6,11 +6,15 @@
 //! it is used; `If-Range` and `Content-Range` are checked as well, so that a mixture is seen early.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, try_join};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::stream::FuturesUnordered;
 
 use crate::digest::Digest;
+use crate::progress::Stage;
 use crate::store::{Object, Store, StoreError};
 
 use super::super::Client;
@@ -19,8 +23,10 @@ use super::super::retry::Budget;
 use super::Artifact;
 use super::filter::Filter;
 use super::manifest::{Entry, Manifest};
-use super::receive::Receiver;
+use super::part_size::PartSize;
+use super::receive::{Receiver, Shared};
 use super::reference::{Fetched, Missing, Proof, References};
+use super::room;
 use super::urls::UrlBook;
 
 /// An artifact of which files are wanted.
@@ -47,6 +53,9 @@ impl Wanted {
 pub struct DownloadOptions {
     /// Leave out references that cannot be fetched, instead of failing.
     pub allow_missing_references: bool,
+    /// Folders into which the artifacts will be copied afterwards, one for each that is wanted, in order: there must be
+    /// room for them too. Empty when nothing is copied.
+    pub copies: Vec<PathBuf>,
 }
 
 impl DownloadOptions {
@@ -54,6 +63,13 @@ impl DownloadOptions {
     #[must_use]
     pub fn with_missing_references_allowed(mut self, allowed: bool) -> Self {
         self.allow_missing_references = allowed;
+        self
+    }
+
+    /// Counts on copies of the artifacts in these folders, one for each that is wanted.
+    #[must_use]
+    pub fn with_copies(mut self, folders: Vec<PathBuf>) -> Self {
+        self.copies = folders;
         self
     }
 }
@@ -141,6 +157,7 @@ impl Client {
         let references = References::resolve(self, wanted, missing_references).await?;
         let all: Vec<&Wanted> = wanted.iter().chain(&references.targets).collect();
         let (mut have, missing) = self.split(store, plan(&all)?).await?;
+        room::check_room(store, &missing, (wanted, &options.copies))?;
         let books: Vec<UrlBook<'_>> = all
             .iter()
             .enumerate()
@@ -149,18 +166,41 @@ impl Client {
                 UrlBook::new(self, &wanted.artifact, queue)
             })
             .collect();
-        // Boxed one by one: a stream of closures over borrowed jobs would not be `Send` as the compiler sees it.
-        let mut work: Vec<BoxFuture<'_, _>> = Vec::with_capacity(missing.len());
-        let window = self.concurrency() / missing.len().clamp(1, self.concurrency());
-        for job in &missing {
-            let Some(book) = books.get(job.artifact) else { continue };
-            let receiver = Receiver { client: self, budget, store, book, job, window };
-            work.push(Box::pin(async move { receiver.fetch().await.map(|got| ((job.digest, job.size), got)) }));
-        }
-        let files = stream::iter(work).buffer_unordered(self.concurrency()).try_collect::<Vec<_>>();
+        let files = self.fetch_files(budget, store, (&missing, &books));
         let (files, referred) = try_join(files, references.fetch(self, budget, store)).await?;
         have.extend(files);
         Ok(assemble(wanted, &have, (&references, &referred)))
+    }
+
+    /// Receives all of them, as many at once as there may be connections.
+    async fn fetch_files(
+        &self,
+        budget: &Budget,
+        store: &Store,
+        (missing, books): (&[Job], &[UrlBook<'_>]),
+    ) -> Result<Vec<((Digest, u64), (Object, Origin))>, WandbError> {
+        let shared = Shared {
+            remaining: AtomicUsize::new(missing.len()),
+            part_size: PartSize::new(self.concurrency(), self.largest_part()),
+        };
+        let bytes = missing.iter().map(|job| job.size).fold(0, u64::saturating_add);
+        self.transport().progress.plan(Stage::Download, missing.len(), bytes);
+        let (mut jobs, mut files) = (missing.iter(), Vec::with_capacity(missing.len()));
+        let mut running: FuturesUnordered<BoxFuture<'_, Result<_, WandbError>>> = FuturesUnordered::new();
+        loop {
+            // One by one: the futures of a hundred thousand files at once would fill the memory.
+            while running.len() < self.concurrency()
+                && let Some(job) = jobs.next()
+            {
+                let Some(book) = books.get(job.artifact) else { continue };
+                let receiver = Receiver { client: self, budget, store, book, job, shared: &shared };
+                running.push(Box::pin(async move { receiver.fetch().await.map(|got| ((job.digest, job.size), got)) }));
+            }
+            let Some(fetched) = running.next().await else { break };
+            shared.remaining.fetch_sub(1, Ordering::Relaxed);
+            files.push(fetched?);
+        }
+        Ok(files)
     }
 
     /// What the store has, and the jobs that remain.
@@ -209,7 +249,7 @@ fn plan(wanted: &[&Wanted]) -> Result<Vec<Job>, WandbError> {
     Ok(jobs)
 }
 
-fn entries(wanted: &Wanted) -> impl Iterator<Item = (&String, &Entry)> {
+pub(super) fn entries(wanted: &Wanted) -> impl Iterator<Item = (&String, &Entry)> {
     wanted.manifest.entries.iter().filter(|(path, _)| wanted.filter.wants(path))
 }
 

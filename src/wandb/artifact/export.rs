@@ -14,6 +14,7 @@ use crate::store::{DurableFile, Object};
 use super::super::error::WandbError;
 use super::manifest::check_path;
 use super::source::file_error;
+use super::windows_names::refused_by_windows;
 
 /// How a file gets from the store into a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +82,11 @@ fn check_layout<'a>(artifact: &str, paths: impl Iterator<Item = &'a str>) -> Res
     let mut seen: BTreeMap<String, bool> = BTreeMap::new();
     for path in paths {
         if let Err(reason) = check_path(path) {
+            return refuse(path, reason);
+        }
+        if cfg!(windows)
+            && let Some(reason) = refused_by_windows(path)
+        {
             return refuse(path, reason);
         }
         let folded = path.to_lowercase();

@@ -163,7 +163,7 @@ impl Client {
 }
 
 /// Refuses entries that no folder could hold together: one below another that is a file.
-fn check_tree(entries: &BTreeMap<String, Entry>) -> Result<(), WandbError> {
+pub(super) fn check_tree(entries: &BTreeMap<String, Entry>) -> Result<(), WandbError> {
     for path in entries.keys() {
         let mut slashes = path.match_indices('/').map(|(at, _)| at);
         if slashes.any(|at| path.get(..at).is_some_and(|parent| entries.contains_key(parent))) {

@@ -1,14 +1,8 @@
-//! Receiving one object: attempts, resumption under proof, and the thread that writes and hashes. Network and file I/O.
+//! Receiving one object: attempts, and resumption under proof. Network and file I/O.
 
-use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use flate2::write::MultiGzDecoder;
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
-use reqwest::StatusCode;
-use tokio::sync::mpsc;
+use futures_util::{StreamExt as _, stream};
 
 use crate::progress::{Stage, Task};
 use crate::redact::SafeUrl;
@@ -20,16 +14,11 @@ use super::super::retry::{Budget, Traffic};
 use super::super::transport::{Errand, Trouble, Want};
 use super::answer::{judge_answer, strong_etag};
 use super::download::{Job, Origin, blocking};
+use super::part_size::PartSize;
 use super::urls::UrlBook;
 
-/// Chunks between network and disk: enough to keep both busy, little enough to stay small.
-const QUEUE: usize = 8;
 /// Fresh addresses asked for in a row without a byte in between.
 const REFRESHES: u32 = 2;
-/// From this size on a file is received in several parts at once, when transfers are free for that.
-const RANGED: u64 = 16 << 20;
-/// Size of such a part. Parts are appended in order, so up to one part a transfer waits in memory.
-const PART: u64 = 4 << 20;
 /// Progress that earns a retry back.
 const EARNING: u64 = 8 << 20;
 
@@ -40,22 +29,28 @@ pub(super) struct Receiver<'a> {
     pub(super) store: &'a Store,
     pub(super) book: &'a UrlBook<'a>,
     pub(super) job: &'a Job,
-    /// Parts of this file that may be under way at once.
-    pub(super) window: usize,
+    pub(super) shared: &'a Shared,
+}
+
+/// What the transfers of one download share.
+pub(super) struct Shared {
+    /// Objects that are not here yet.
+    pub(super) remaining: AtomicUsize,
+    pub(super) part_size: PartSize,
 }
 
 /// What a transfer knows between its attempts.
-struct State {
-    partial: Box<Partial>,
-    task: Task,
+pub(super) struct State {
+    pub(super) partial: Box<Partial>,
+    pub(super) task: Task,
     /// Strong version tag of the first answer.
-    version: Option<String>,
+    pub(super) version: Option<String>,
     /// The server compresses although asked not to: its ranges are of no use.
-    whole_only: bool,
+    pub(super) whole_only: bool,
     /// A whole answer had another length than promised: trying again from where it ended is no use.
-    wrong_length: bool,
+    pub(super) wrong_length: bool,
     /// The server ignores ranges: one stream for all.
-    unranged: bool,
+    pub(super) unranged: bool,
 }
 
 impl Receiver<'_> {
@@ -68,7 +63,11 @@ impl Receiver<'_> {
             let (store, job) = (self.store.clone(), self.job.clone());
             let reserved = blocking(&self.job.label, move || store.reserve(&job.digest, job.size)).await?;
             let partial = match reserved.map_err(|source| self.store_error(source))? {
-                Reservation::Present(object) => return Ok((object, Origin::Store)),
+                Reservation::Present(object) => {
+                    // Somebody else received it, as far as whoever watches is concerned.
+                    self.task(self.job.size);
+                    return Ok((object, Origin::Store));
+                }
                 Reservation::Missing(partial) => partial,
             };
             let partial = self.receive(partial).await?;
@@ -87,6 +86,12 @@ impl Receiver<'_> {
         }
     }
 
+    /// Parts of this file that may be under way at once: with few files left, each gets more of the connections.
+    pub(super) fn window(&self) -> usize {
+        let most = self.client.concurrency();
+        most / self.shared.remaining.load(Ordering::Relaxed).clamp(1, most)
+    }
+
     /// Receives until all bytes are here.
     async fn receive(&self, partial: Box<Partial>) -> Result<Box<Partial>, WandbError> {
         let task = self.task(partial.len());
@@ -99,7 +104,8 @@ impl Receiver<'_> {
                 None => self.book.url(self.budget, &self.job.path, None).await?,
             };
             let before = state.partial.len();
-            let ranged = self.window > 1 && !state.unranged && !state.whole_only && self.job.size - before >= RANGED;
+            let large = self.job.size - before >= self.client.ranged_threshold();
+            let ranged = large && self.window() > 1 && !state.unranged && !state.whole_only;
             let (back, outcome) =
                 if ranged { self.attempt_parts(state, &address).await? } else { self.attempt(state, &address).await? };
             state = back;
@@ -171,108 +177,7 @@ impl Receiver<'_> {
         self.pour(state, chunks.boxed(), take.gzip).await
     }
 
-    /// Asks for all that is missing in parts, several at once, and appends them in order.
-    async fn attempt_parts(&self, state: State, url: &SafeUrl) -> Result<(State, Result<(), Trouble>), WandbError> {
-        let (from, size) = (state.partial.len(), self.job.size);
-        let unranged = AtomicBool::new(false);
-        let starts = (from..size).step_by(PART as usize);
-        let known = state.version.clone();
-        let part = |start: u64| {
-            let (known, unranged) = (known.clone(), &unranged);
-            async move { self.part(url, start..(start + PART).min(size), (known.as_deref(), unranged)).await }
-        };
-        let parts: Vec<_> = starts.map(|start| part(start).boxed()).collect();
-        let mut version = state.version.clone();
-        let chunks = stream::iter(parts).buffered(self.window).map(|part| {
-            let (bytes, tag) = part?;
-            if version.is_some() && tag.is_some() && tag != version {
-                return Err(changed("the object changed between two parts"));
-            }
-            version = tag.or_else(|| version.take());
-            Ok(bytes)
-        });
-        let (mut state, outcome) = self.pour(state, chunks.boxed(), false).await?;
-        state.version = version;
-        if unranged.load(Ordering::Relaxed) {
-            state.unranged = true;
-            return Ok((state, Ok(())));
-        }
-        if let Err(Trouble::Status { status: CHANGED, retry_after, message }) = outcome {
-            let state = self.restart(state).await?;
-            return Ok((state, Err(Trouble::Status { status: 503, retry_after, message })));
-        }
-        Ok((state, outcome))
-    }
-
-    /// One part, whole, with the version tag it came with.
-    async fn part(
-        &self,
-        url: &SafeUrl,
-        range: std::ops::Range<u64>,
-        (version, unranged): (Option<&str>, &AtomicBool),
-    ) -> Result<(Bytes, Option<String>), Trouble> {
-        let want = Want { from: range.start, until: Some(range.end), if_range: version, ..Want::default() };
-        let response = self.client.transport().get(url, want).await?;
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            unranged.store(true, Ordering::Relaxed);
-            return Err(changed("the server ignores ranges"));
-        }
-        let take = judge_answer(response.status(), response.headers(), (range.start, self.job.size), version);
-        take.map_err(changed)?;
-        let tag = strong_etag(response.headers());
-        let length = (range.end - range.start) as usize;
-        let bytes = self.client.transport().read_all(response, length).await?;
-        if bytes.len() < length {
-            let message = format!("a part of {} bytes where {length} were asked for", bytes.len());
-            return Err(Trouble::Status { status: 503, retry_after: None, message });
-        }
-        Ok((bytes, tag))
-    }
-
-    /// Moves the body of an answer into the partial file.
-    async fn pour(
-        &self,
-        state: State,
-        mut chunks: BoxStream<'_, Result<Bytes, Trouble>>,
-        gzip: bool,
-    ) -> Result<(State, Result<(), Trouble>), WandbError> {
-        let State { partial, task, version, whole_only, wrong_length, unranged } = state;
-        let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
-        let limit = self.job.size;
-        let writer = tokio::task::spawn_blocking(move || write(partial, receiver, (gzip, limit)));
-        let outcome = loop {
-            match chunks.next().await {
-                Some(Ok(chunk)) => {
-                    let len = chunk.len() as u64;
-                    if sender.send(chunk).await.is_err() {
-                        break Ok(());
-                    }
-                    task.advance(len);
-                }
-                None => break Ok(()),
-                Some(Err(trouble)) => break Err(trouble),
-            }
-        };
-        drop(chunks);
-        drop(sender);
-        let interrupted = |_| WandbError::Interrupted { what: self.job.label.clone() };
-        let (partial, written) = writer.await.map_err(interrupted)?;
-        let outcome = match written {
-            Ok(()) => outcome,
-            Err(Unwritten::Store(source)) => return Err(self.store_error(source)),
-            Err(Unwritten::Encoding) => {
-                Err(Trouble::Status { status: 503, retry_after: None, message: "a broken gzip body".to_owned() })
-            }
-        };
-        let state = State { partial, task, version, whole_only, wrong_length, unranged };
-        if outcome.is_ok() && state.partial.len() < self.job.size && !wrong_length {
-            let message = format!("the body ended after {} of {} bytes", state.partial.len(), self.job.size);
-            return Ok((state, Err(Trouble::Status { status: 503, retry_after: None, message })));
-        }
-        Ok((state, outcome))
-    }
-
-    async fn restart(&self, state: State) -> Result<State, WandbError> {
+    pub(super) async fn restart(&self, state: State) -> Result<State, WandbError> {
         let State { mut partial, task, version: _, whole_only, wrong_length, unranged } = state;
         if partial.is_empty() {
             return Ok(State { partial, task, version: None, whole_only, wrong_length, unranged });
@@ -293,62 +198,9 @@ impl Receiver<'_> {
         task
     }
 
-    fn store_error(&self, source: StoreError) -> WandbError {
+    pub(super) fn store_error(&self, source: StoreError) -> WandbError {
         WandbError::Store { what: self.job.label.clone(), source }
     }
-}
-
-/// Marks, within this file, an answer after which only a fresh start helps.
-const CHANGED: u16 = 412;
-
-fn changed(reason: &str) -> Trouble {
-    Trouble::Status { status: CHANGED, retry_after: None, message: reason.to_owned() }
-}
-
-/// Why bytes did not get into the partial file.
-enum Unwritten {
-    Store(StoreError),
-    Encoding,
-}
-
-/// Takes chunks until there are no more, or more than were promised.
-fn write(
-    mut partial: Box<Partial>,
-    mut chunks: mpsc::Receiver<Bytes>,
-    (gzip, limit): (bool, u64),
-) -> (Box<Partial>, Result<(), Unwritten>) {
-    let mut decoder = gzip.then(|| MultiGzDecoder::new(Vec::new()));
-    while let Some(chunk) = chunks.blocking_recv() {
-        let result = match &mut decoder {
-            None => partial.append(chunk).map_err(Unwritten::Store),
-            Some(decoder) => decode(decoder, &chunk, &mut partial),
-        };
-        if let Err(error) = result {
-            return (partial, Err(error));
-        }
-        if partial.len() > limit {
-            return (partial, Ok(()));
-        }
-    }
-    if let Some(mut decoder) = decoder {
-        // An end that does not come shows as bytes that are missing.
-        if decoder.try_finish().is_ok() {
-            let rest = std::mem::take(decoder.get_mut());
-            let result = partial.append(rest.into()).map_err(Unwritten::Store);
-            return (partial, result);
-        }
-    }
-    (partial, Ok(()))
-}
-
-fn decode(decoder: &mut MultiGzDecoder<Vec<u8>>, chunk: &[u8], partial: &mut Partial) -> Result<(), Unwritten> {
-    // Small pieces bound how much a hostile body can inflate into memory.
-    for piece in chunk.chunks(4 << 10) {
-        decoder.write_all(piece).map_err(|_| Unwritten::Encoding)?;
-        let plain = std::mem::take(decoder.get_mut());
-        partial.append(plain.into()).map_err(Unwritten::Store)?;
-    }
-    Ok(())
 }
 
 /// Whether a fresh address may help.

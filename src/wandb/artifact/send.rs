@@ -10,6 +10,7 @@ use futures_util::stream;
 use reqwest::header::HeaderMap;
 use tokio::sync::mpsc;
 
+use crate::digest::Algorithm;
 use crate::progress::Task;
 
 use super::super::Client;
@@ -17,7 +18,7 @@ use super::super::error::WandbError;
 use super::super::retry::{Budget, Traffic};
 use super::super::transport::{Errand, Put, Trouble, upload_headers};
 use super::draft::Source;
-use super::source::{Hashed, file_error, read_range};
+use super::source::{Hashed, Hashing, file_error, hash, read_range};
 
 /// Where to send bytes.
 #[derive(Debug, Clone, Copy)]
@@ -60,14 +61,19 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends bytes; for small files outside artifacts.
-    pub(in super::super) async fn send_bytes(
+    /// Sends a whole source; for files of a run.
+    pub(in super::super) async fn send_source(
         &self,
         budget: &Budget,
         slot: Slot<'_>,
-        bytes: Bytes,
+        source: Source,
     ) -> Result<(), WandbError> {
-        let file = Hashed::of_bytes(bytes);
+        let progress = self.transport().progress.clone();
+        let label = slot.what.to_owned();
+        let begin = move |total| progress.begin(crate::progress::Stage::Verify, &label, Some(total));
+        let hashing = Hashing { threshold: u64::MAX, part: u64::MAX, algorithm: Algorithm::Md5 };
+        let hash = move || hash(&source, hashing, begin);
+        let file = super::download::blocking(slot.what, hash).await??;
         let task = self.transport().progress.begin(crate::progress::Stage::Upload, slot.what, Some(file.size));
         self.send_slice(budget, slot, (&file, 0..file.size), &task.into()).await.map(|_| ())
     }

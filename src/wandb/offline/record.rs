@@ -301,8 +301,6 @@ pub(crate) struct MetricRecord {
     pub(crate) goal: i32,
     #[prost(message, optional, tag = "9")]
     pub(crate) control: Option<MetricControl>,
-    #[prost(bool, tag = "10")]
-    pub(crate) expanded_from_glob: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

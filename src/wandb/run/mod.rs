@@ -1,91 +1,86 @@
-//! Runs: start, log, finish. A [`Run`] is a handle; rows go out in the background, in order, and `finish` waits for them.
-//! Network I/O through the client.
+//! Runs: start, log, finish. A [`Run`] is a handle. What it logs is in the run's folder when a call returns, and goes to the
+//! server from there in the background, in order; `finish` waits for that. Network I/O through the client, file I/O.
 //!
-//! A handle dropped without `finish` lets the background task tell the server that the run failed, for a few seconds and
-//! only while the runtime lives; nothing ever waits for it.
+//! Without a server ([`Run::start_offline`]), or when none answers, the folder is all there is, and [`Client::sync`] or the
+//! official `wandb sync` sends it later. A handle dropped without `finish` lets the background task tell the server that the
+//! run failed, for a few seconds and only while the runtime lives; nothing ever waits for it.
 
+mod chart;
 mod files;
+mod media;
 mod options;
-mod stream;
+mod record;
+mod resume;
+mod start;
 mod table;
+mod table_type;
+mod tell;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::Client;
 use super::artifact::Artifact;
+use super::artifact::download::blocking;
 use super::artifact::draft::ArtifactDraft;
+use super::artifact::name::QualifiedName;
 use super::artifact::prepare::PreparedArtifact;
-use super::artifact::upload::{Author, LoggedArtifact};
+use super::artifact::spooled::{Ids, prepare_alone, record as artifact_record};
+use super::artifact::upload::LoggedArtifact;
 use super::error::WandbError;
-use super::graphql::execute;
-use super::operations::{Bucket, UpsertBucket, UpsertBucketInput, UseArtifact, UseArtifactInput};
+use super::offline::{
+    ConfigRecord, Content, ExitRecord, Home, Item, LINE_BYTES, Spool, SummaryRecord, UseArtifactRecord, Written,
+};
+use crate::progress::Progress;
 use crate::table::Table;
 
+pub use chart::{Chart, ChartDefinition};
+pub use media::{Histogram, Image};
 pub use options::RunOptions;
-use options::{identifier, wrap_config};
-use stream::{Command, Home, LINE_BYTES, Stream};
+use options::identifier;
+use record::{items, row};
+pub use resume::Resume;
+pub use tell::{AlertLevel, ConsoleStream};
 
 /// A run under way.
 #[derive(Debug)]
 pub struct Run {
-    client: Client,
-    home: Arc<Home>,
+    home: Home,
     display_name: Option<String>,
     started: Instant,
-    commands: mpsc::Sender<Command>,
+    /// How long it ran before it was resumed.
+    before: Duration,
+    resumed: bool,
+    finish_limit: Duration,
+    spool: Arc<Spool>,
+    link: Link,
+    progress: Progress,
     state: Mutex<State>,
+}
+
+/// Who takes what is logged to the server.
+#[derive(Debug)]
+enum Link {
+    /// A task that reads the log.
+    Sending { client: Client, written: watch::Sender<Written>, task: JoinHandle<Result<(), WandbError>> },
+    /// Nobody; and why not, when it was not meant so.
+    Nobody(Option<Box<WandbError>>),
 }
 
 /// What the next row and the summary depend on.
 #[derive(Debug, Default)]
 struct State {
     step: u64,
-    summary: Map<String, Value>,
-}
-
-impl Client {
-    /// Starts a run, or goes on with the one whose id is given.
-    ///
-    /// # Errors
-    /// [`WandbError::Option`] for options that W&B refuses, or what the request met.
-    pub async fn start_run(&self, options: RunOptions) -> Result<Run, WandbError> {
-        options.check()?;
-        let id = options.id.clone().unwrap_or_else(|| identifier(8));
-        let what = format!("run {}/{id}", options.project);
-        let input = UpsertBucketInput {
-            name: id,
-            model_name: options.project.clone(),
-            entity_name: options.entity.clone(),
-            group_name: options.group.clone(),
-            display_name: options.display_name.clone(),
-            notes: options.notes.clone(),
-            config: Some(wrap_config(&options.config).to_string()),
-            host: options.host.clone(),
-            job_program: options.program.clone(),
-            job_type: options.job_type.clone(),
-            sweep: options.sweep.clone(),
-            tags: (!options.tags.is_empty()).then(|| options.tags.clone()),
-        };
-        let data = execute(self.transport(), &self.budget(), &what, &UpsertBucket { input }).await?;
-        let bucket = data.upsert_bucket.and_then(|payload| payload.bucket);
-        let malformed = |reason: &str| WandbError::Malformed { what: what.clone(), reason: reason.to_owned() };
-        let Bucket { name, display_name, project, history_line_count } =
-            bucket.ok_or_else(|| malformed("it is empty"))?;
-        let project = project.ok_or_else(|| malformed("it names no project"))?;
-        let home = Arc::new(Home { entity: project.entity.name, project: project.name, run: name });
-        let lines = history_line_count.unwrap_or(0);
-        let commands = Stream::spawn(self.clone(), Arc::clone(&home), lines);
-        let state = Mutex::new(State { step: lines, summary: Map::new() });
-        Ok(Run { client: self.clone(), home, display_name, started: Instant::now(), commands, state })
-    }
+    config: Map<String, Value>,
 }
 
 impl Run {
-    /// The entity that the server put it under.
+    /// The entity that the server put it under; empty for a run without a server for which none was given.
     pub fn entity(&self) -> &str {
         &self.home.entity
     }
@@ -110,24 +105,45 @@ impl Run {
         self.home.path()
     }
 
+    /// The run's folder. [`Run::finish`] removes that of a run of which everything reached the server.
+    pub fn folder(&self) -> &Path {
+        self.spool.folder().path()
+    }
+
+    /// Whether it goes on with a run that was there.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Step of the next row.
+    pub fn step(&self) -> u64 {
+        self.state().step
+    }
+
+    /// Whether what is logged goes to a server now, as opposed to later.
+    pub fn is_online(&self) -> bool {
+        matches!(self.link, Link::Sending { .. })
+    }
+
     /// Logs one row of history. `_step`, `_runtime` and `_timestamp` are added; the values become the summary's.
     ///
-    /// The row is queued when this returns, and on the server at the latest when [`Run::finish`] returns.
+    /// The row is in the run's folder when this returns, whatever happens to the process from then on, and on the server at
+    /// the latest when [`Run::finish`] returns.
     ///
     /// # Errors
-    /// [`WandbError::RunFinished`] when the background task is gone, [`WandbError::Option`] for a row that is too long.
-    pub async fn log(&self, row: Map<String, Value>) -> Result<(), WandbError> {
-        let size = Value::Object(row.clone()).to_string().len();
-        if size > LINE_BYTES {
+    /// [`WandbError::File`] when the disk refuses, [`WandbError::Option`] for a row that is too long.
+    pub async fn log(&self, values: Map<String, Value>) -> Result<(), WandbError> {
+        let size = Value::Object(values.clone()).to_string().len();
+        if size > LINE_BYTES - (1 << 10) {
             let reason = format!("{size} bytes where W&B takes {LINE_BYTES}");
             return Err(WandbError::Option { option: "row", reason });
         }
-        let (row, summary) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let row = self.dress(row, &mut state);
-            (Value::Object(row).to_string(), Value::Object(state.summary.clone()).to_string())
-        };
-        self.send(Command::Row { row, summary }).await
+        let mut state = self.state();
+        let values = self.dress(values, state.step);
+        // Under the lock, so that rows stand in the log in the order of their steps.
+        self.append(row(&values, state.step))?;
+        state.step += 1;
+        Ok(())
     }
 
     /// Sets values of the summary without a row.
@@ -135,119 +151,203 @@ impl Run {
     /// # Errors
     /// As [`Run::log`].
     pub async fn set_summary(&self, values: Map<String, Value>) -> Result<(), WandbError> {
-        let summary = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.summary.extend(values.into_iter().filter(|(_, value)| !value.is_null()));
-            Value::Object(state.summary.clone()).to_string()
-        };
-        self.send(Command::Summary(summary)).await
+        let values = values.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        self.append(vec![Content::Summary(SummaryRecord { update: items(&values), remove: Vec::new() })])
     }
 
     /// Replaces the configuration.
     ///
     /// # Errors
-    /// What the request met.
+    /// As [`Run::log`].
     pub async fn set_config(&self, config: &Map<String, Value>) -> Result<(), WandbError> {
-        let input = UpsertBucketInput {
-            name: self.home.run.clone(),
-            model_name: self.home.project.clone(),
-            entity_name: Some(self.home.entity.clone()),
-            config: Some(wrap_config(config).to_string()),
-            ..UpsertBucketInput::default()
-        };
-        let what = format!("the configuration of run {}", self.path());
-        execute(self.client.transport(), &self.client.budget(), &what, &UpsertBucket { input }).await.map(|_| ())
+        let mut state = self.state();
+        let gone = state.config.keys().filter(|key| !config.contains_key(*key)).map(|key| Item::new(key.as_str(), ""));
+        let record = ConfigRecord { update: items(config), remove: gone.collect() };
+        self.append(vec![Content::Config(record)])?;
+        state.config.clone_from(config);
+        Ok(())
     }
 
     /// Logs a table under `key`: a run file, a `run_table` artifact, and the row that joins them, as the official SDK
     /// does, which reads it back as `wandb.Table`.
     ///
     /// # Errors
-    /// What the uploads met.
+    /// What the server refuses, or as [`Run::log`].
     pub async fn log_table(&self, key: &str, table: &Table) -> Result<(), WandbError> {
-        let value = self.upload_table(key, table).await?;
-        self.log(Map::from_iter([(key.to_owned(), value)])).await
+        self.log(self.store_table(key, table).await?).await
     }
 
-    /// Logs a new version of a collection as output of this run. The version with the same content is answered where there
-    /// is one.
+    /// Logs a new version of a collection as output of this run, and waits until it is on the server.
     ///
     /// # Errors
-    /// What the upload met.
+    /// What the upload met; [`WandbError::NotSent`] where there is no server now: the version is made when the run's folder
+    /// is synced. [`Run::spool_artifact`] takes that for a success.
     pub async fn log_artifact(&self, draft: &ArtifactDraft) -> Result<Artifact, WandbError> {
-        self.log_artifact_as(draft, [&identifier(128), &identifier(128)]).await
+        self.spool_artifact(draft).await?.ok_or_else(|| self.not_sent(None))
+    }
+
+    /// Logs a new version of a collection as output of this run. The version, or nothing where there is no server now: it is
+    /// in the run's folder then, as are bytes that are in no file. Files stay where they are and must not change until they
+    /// were sent.
+    ///
+    /// # Errors
+    /// What the server refuses, or [`WandbError::File`] for a file that cannot be read.
+    pub async fn spool_artifact(&self, draft: &ArtifactDraft) -> Result<Option<Artifact>, WandbError> {
+        let logged = self.spool_artifact_as(draft, [&identifier(128), &identifier(128)]).await?;
+        Ok(logged.map(|logged| logged.artifact))
     }
 
     /// As [`Run::log_artifact`], for a draft that was hashed before, in the entity and project of this run.
     ///
     /// # Errors
-    /// What the upload met.
+    /// As [`Run::log_artifact`].
     pub async fn log_prepared(&self, prepared: &PreparedArtifact) -> Result<LoggedArtifact, WandbError> {
-        self.log_prepared_as(prepared, [&identifier(128), &identifier(128)]).await
+        let logged = self.spool_prepared(prepared.clone(), [&identifier(128), &identifier(128)]).await?;
+        logged.ok_or_else(|| self.not_sent(None))
     }
 
     /// Records that this run uses a version.
     ///
     /// # Errors
-    /// What the request met.
+    /// What the server refuses.
     pub async fn use_artifact(&self, artifact: &Artifact) -> Result<(), WandbError> {
-        let Home { entity, project, run } = self.home.as_ref();
-        let input =
-            UseArtifactInput { entity_name: entity, project_name: project, run_name: run, artifact_id: &artifact.id };
-        let what = format!("using artifact {}", artifact.name());
-        execute(self.client.transport(), &self.client.budget(), &what, &UseArtifact { input }).await.map(|_| ())
+        let name = artifact.name().to_string();
+        let record = UseArtifactRecord { id: artifact.id.clone(), kind: artifact.artifact_type.clone(), name };
+        self.errand(Content::UseArtifact(record), None).await.map(|_| ())
     }
 
-    /// Sends everything that is queued and ends the run: `finished` for exit code 0, else `failed`.
+    /// Records that this run uses the version of this name, which is looked up when the run reaches the server.
     ///
     /// # Errors
-    /// What the last requests met.
+    /// [`WandbError::NotFound`], or what else the server refuses.
+    pub async fn use_version(&self, name: &QualifiedName) -> Result<(), WandbError> {
+        let record = UseArtifactRecord { name: name.to_string(), ..UseArtifactRecord::default() };
+        self.errand(Content::UseArtifact(record), None).await.map(|_| ())
+    }
+
+    /// Ends the run: `finished` for exit code 0, else `failed`, or `killed` when somebody asked W&B to stop it. Waits until
+    /// everything is on the server, at most [`RunOptions::finish_limit`], and removes the run's folder then. A run without a
+    /// server is ended on disk.
+    ///
+    /// # Errors
+    /// [`WandbError::NotSent`] when a run that was meant for a server did not get there entirely; nothing is lost then.
     pub async fn finish(self, exit_code: i32) -> Result<(), WandbError> {
-        let summary = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let seconds = self.started.elapsed().as_secs();
-            state.summary.insert("_wandb".to_owned(), serde_json::json!({ "runtime": seconds }));
-            state.summary.insert("_runtime".to_owned(), seconds.into());
-            Value::Object(state.summary.clone()).to_string()
+        let seconds = self.runtime().as_secs();
+        let runtime = Item {
+            nested_key: vec!["_wandb".to_owned(), "runtime".to_owned()],
+            value_json: seconds.to_string(),
+            ..Item::default()
         };
-        self.upload_file("wandb-summary.json", summary.clone().into_bytes()).await?;
-        self.send(Command::Summary(summary)).await?;
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        self.send(Command::Finish { exit_code, reply }).await?;
-        let gone = |_| WandbError::Interrupted { what: format!("finishing run {}", self.path()) };
-        answer.await.map_err(gone)?
+        let summary =
+            SummaryRecord { update: vec![runtime, Item::new("_runtime", seconds.to_string())], remove: Vec::new() };
+        let exit = ExitRecord { exit_code, runtime: i32::try_from(seconds).unwrap_or(i32::MAX) };
+        let (spool, end) = (Arc::clone(&self.spool), vec![Content::Summary(summary), Content::Exit(exit)]);
+        blocking("the end of the run", move || spool.close(end)).await??;
+        let folder = self.spool.folder().clone();
+        let not_sent = |source| WandbError::NotSent {
+            run: self.home.path(),
+            folder: folder.path().to_owned(),
+            source: Some(source),
+        };
+        match self.link {
+            Link::Nobody(None) => Ok(()),
+            Link::Nobody(Some(reason)) => Err(not_sent(reason)),
+            Link::Sending { written, task, .. } => {
+                written.send_replace(Written::Finished);
+                let what = format!("finishing run {}", self.home.path());
+                let (seconds, stop) = (self.finish_limit.as_secs(), task.abort_handle());
+                let Ok(ended) = tokio::time::timeout(self.finish_limit, task).await else {
+                    // What it sent is confirmed on disk; the rest is there, too.
+                    stop.abort();
+                    return Err(not_sent(Box::new(WandbError::Timeout { what, seconds })));
+                };
+                let ended = ended.map_err(|_| WandbError::Interrupted { what })?;
+                ended.map_err(|error| not_sent(Box::new(error)))
+            }
+        }
     }
 
-    async fn log_artifact_as(&self, draft: &ArtifactDraft, ids: [&str; 2]) -> Result<Artifact, WandbError> {
-        let prepared = self.client.prepare(draft.clone(), &self.home.entity, &self.home.project).await?;
-        self.log_prepared_as(&prepared, ids).await.map(|logged| logged.artifact)
-    }
-
-    async fn log_prepared_as(
+    async fn spool_artifact_as(
         &self,
-        prepared: &PreparedArtifact,
-        [client_id, sequence_client_id]: [&str; 2],
-    ) -> Result<LoggedArtifact, WandbError> {
-        let step = self.state.lock().unwrap_or_else(PoisonError::into_inner).step;
-        let Home { entity, project, run } = self.home.as_ref();
-        let author = Author { entity, project, run, step: Some(step), client_id, sequence_client_id };
-        self.client.upload(author, prepared).await
+        draft: &ArtifactDraft,
+        ids: [&str; 2],
+    ) -> Result<Option<LoggedArtifact>, WandbError> {
+        let Home { entity, project, .. } = &self.home;
+        let prepared = match &self.link {
+            Link::Sending { client, .. } => client.prepare(draft.clone(), entity, project).await?,
+            Link::Nobody(_) => {
+                let (draft, home, progress) = (draft.clone(), self.home.clone(), self.progress.clone());
+                let what = format!("artifact {}", draft.name());
+                blocking(&what, move || prepare_alone(draft, &home, &progress)).await??
+            }
+        };
+        self.spool_prepared(prepared, ids).await
     }
 
-    /// Adds what every row has and takes its values into the summary.
-    fn dress(&self, mut row: Map<String, Value>, state: &mut State) -> Map<String, Value> {
+    async fn spool_prepared(
+        &self,
+        prepared: PreparedArtifact,
+        [client, sequence]: [&str; 2],
+    ) -> Result<Option<LoggedArtifact>, WandbError> {
+        let folder = self.spool.folder().clone();
+        let ids = [self.home.run.clone(), client.to_owned(), sequence.to_owned()];
+        let what = format!("artifact {}", prepared.collection());
+        let recording = move || {
+            let [run, client, sequence] = &ids;
+            let record = artifact_record(&prepared, Ids { run, client, sequence }, &folder)?;
+            Ok::<_, WandbError>((record, prepared))
+        };
+        let (record, prepared) = blocking(&what, recording).await??;
+        self.errand(Content::Artifact(Box::new(record)), Some(prepared)).await
+    }
+
+    fn runtime(&self) -> Duration {
+        self.before + self.started.elapsed()
+    }
+
+    /// Adds what every row has.
+    fn dress(&self, mut row: Map<String, Value>, step: u64) -> Map<String, Value> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        row.insert("_step".to_owned(), state.step.into());
-        row.insert("_runtime".to_owned(), self.started.elapsed().as_secs_f64().into());
+        row.insert("_step".to_owned(), step.into());
+        row.insert("_runtime".to_owned(), self.runtime().as_secs_f64().into());
         row.insert("_timestamp".to_owned(), now.as_secs_f64().into());
-        state.step += 1;
-        let kept = row.iter().filter(|(_, value)| !value.is_null());
-        state.summary.extend(kept.map(|(key, value)| (key.clone(), value.clone())));
         row
     }
 
-    async fn send(&self, command: Command) -> Result<(), WandbError> {
-        let over = |_| WandbError::RunFinished { run: self.path() };
-        self.commands.send(command).await.map_err(over)
+    /// Appends records together.
+    fn append(&self, contents: Vec<Content>) -> Result<(), WandbError> {
+        let length = self.spool.append(contents)?;
+        self.announce(length);
+        Ok(())
     }
+
+    /// Appends a record and waits for what it asks for, where somebody does that now.
+    async fn errand(
+        &self,
+        content: Content,
+        prepared: Option<PreparedArtifact>,
+    ) -> Result<Option<LoggedArtifact>, WandbError> {
+        let (length, answer) = self.spool.append_waiting(content, prepared)?;
+        self.announce(length);
+        // Whoever would answer gave up: it is left for later.
+        answer.await.unwrap_or(Ok(None))
+    }
+
+    fn announce(&self, length: u64) {
+        if let Link::Sending { written, .. } = &self.link {
+            written.send_replace(Written::More(length));
+        }
+    }
+
+    fn not_sent(&self, source: Option<Box<WandbError>>) -> WandbError {
+        WandbError::NotSent { run: self.home.path(), folder: self.folder().to_owned(), source }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> WandbError {
+    WandbError::File { action, path: path.to_owned(), source }
 }

@@ -1,10 +1,14 @@
 //! What a run is started with, and the rules W&B has for it. No I/O.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::super::error::WandbError;
+use super::resume::Resume;
 
 /// Settings of a run. Start from [`RunOptions::new`].
 #[derive(Debug, Clone)]
@@ -34,6 +38,12 @@ pub struct RunOptions {
     pub host: Option<String>,
     /// Sweep that this run belongs to.
     pub sweep: Option<String>,
+    /// Whether to go on with a run of that id.
+    pub resume: Resume,
+    /// How long [`Run::finish`](super::Run::finish) may take to send what is left.
+    pub finish_limit: Duration,
+    /// Where `wandb/` is or will be, the folder for runs. Default: the working folder.
+    pub root: PathBuf,
 }
 
 impl RunOptions {
@@ -52,6 +62,9 @@ impl RunOptions {
             program: None,
             host: None,
             sweep: None,
+            resume: Resume::default(),
+            finish_limit: Duration::from_secs(600),
+            root: PathBuf::from("."),
         }
     }
 
@@ -125,6 +138,29 @@ impl RunOptions {
         self
     }
 
+    /// Sets whether to go on with a run of that id.
+    #[must_use]
+    pub fn with_resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Sets how long finishing may take to send what is left; ten minutes otherwise. What is not sent by then stays in the
+    /// run's folder.
+    #[must_use]
+    pub fn with_finish_limit(mut self, limit: Duration) -> Self {
+        self.finish_limit = limit;
+        self
+    }
+
+    /// Sets where `wandb/` is, the folder for runs: what a run logs is written there before it is sent, and stays there
+    /// until everything is on the server.
+    #[must_use]
+    pub fn with_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = root.into();
+        self
+    }
+
     /// The official client's rules (`wandb/sdk/wandb_settings.py`).
     pub(super) fn check(&self) -> Result<(), WandbError> {
         let refuse = |option, reason: String| Err(WandbError::Option { option, reason });
@@ -137,21 +173,14 @@ impl RunOptions {
         {
             return refuse("run id", format!("`{id}` is empty, longer than 64, or holds one of : ; , # ? / '"));
         }
+        if self.id.is_none() && matches!(self.resume, Resume::Must) {
+            return refuse("run id", "a run that must be there needs one".to_owned());
+        }
         match self.tags.iter().find(|tag| tag.is_empty() || tag.chars().count() > 64) {
             Some(tag) => refuse("tags", format!("`{tag}` has not 1 to 64 characters")),
             None => Ok(()),
         }
     }
-}
-
-/// Wraps each value as W&B stores it. Without `_wandb.t` a run does not count as one that can be resumed; key 12 of it is
-/// the version of the client.
-pub(super) fn wrap_config(config: &Map<String, Value>) -> Value {
-    let mut wrapped: Map<String, Value> =
-        config.iter().map(|(key, value)| (key.clone(), json!({ "value": value }))).collect();
-    let version = env!("CARGO_PKG_VERSION");
-    wrapped.insert("_wandb".to_owned(), json!({ "value": { "t": { "12": version }, "m": [] } }));
-    Value::Object(wrapped)
 }
 
 /// Random lower-case letters and digits, from the operating system's randomness.
@@ -180,14 +209,6 @@ mod tests {
             assert!(RunOptions::new("p").with_id(Some(id.to_owned())).check().is_err(), "{id}");
         }
         assert!(RunOptions::new("p").with_tags(vec![String::new()]).check().is_err());
-    }
-
-    #[test]
-    fn config_is_wrapped_and_marked() {
-        let config = Map::from_iter([("lr".to_owned(), json!(0.1))]);
-        let wrapped = wrap_config(&config);
-        assert_eq!(wrapped["lr"], json!({ "value": 0.1 }));
-        assert!(wrapped["_wandb"]["value"]["t"].is_object());
     }
 
     #[test]

@@ -5,114 +5,117 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::digest::Sha256;
-use crate::table::{Cell, ColumnKind, Table};
+use crate::table::{Cell, Table};
 
 use super::super::artifact::draft::ArtifactDraft;
 use super::super::error::WandbError;
 use super::Run;
+use super::media::safe_components;
 use super::options::identifier;
+use super::table_type::column_types;
 
 const FILE_ROWS: usize = 10_000;
 const ARTIFACT_ROWS: usize = 200_000;
 
 impl Run {
-    /// Uploads both forms; the value that a row has for the table.
-    pub(super) async fn upload_table(&self, key: &str, table: &Table) -> Result<Value, WandbError> {
+    /// Keeps a table with the run, as [`Run::log_table`] does, and returns what a row has for it, to be logged together with
+    /// other values. A table of more than 200,000 rows becomes several: `key`, `key-part2` and so on.
+    ///
+    /// # Errors
+    /// What the server refuses.
+    pub async fn store_table(&self, key: &str, table: &Table) -> Result<Map<String, Value>, WandbError> {
         let rows = table.rows().len();
-        if rows > ARTIFACT_ROWS {
-            let reason = format!("{rows} rows where W&B takes {ARTIFACT_ROWS}; log it in parts");
-            return Err(WandbError::Option { option: "table", reason });
+        let parts = parts(table.rows(), ARTIFACT_ROWS);
+        if parts.len() > 1 {
+            let last = part_key(key, parts.len() - 1);
+            let note = format!(
+                "table {key}: W&B takes {ARTIFACT_ROWS} of its {rows} rows at once, so it is logged in parts, {key} to {last}"
+            );
+            self.progress.note(&note);
         }
         if rows > FILE_ROWS {
-            let note = format!("table {key}: the page of the run shows the first {FILE_ROWS} of {rows} rows");
-            self.client.transport().progress.note(&note);
+            let note = format!(
+                "table {key}: the page of the run shows the first {FILE_ROWS} rows of each table; all are in its artifact"
+            );
+            self.progress.note(&note);
         }
-        let file = run_file(table).to_string();
-        let sha256 = Sha256::of(file.as_bytes()).to_hex();
-        let ordinal = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).step;
-        let path = media_path(key, ordinal, &sha256);
-        let (client_id, sequence_client_id) = (identifier(128), identifier(128));
+        let types = column_types(table);
+        let mut row = Map::new();
+        for (at, rows) in parts.into_iter().enumerate() {
+            let key = part_key(key, at);
+            let value = self.store_part(&key, Part { names: names(table), types: &types, rows }).await?;
+            row.insert(key, value);
+        }
+        Ok(row)
+    }
+
+    /// Keeps both forms; the value that a row has for the table.
+    async fn store_part(&self, key: &str, part: Part<'_>) -> Result<Value, WandbError> {
+        let [client_id, sequence_client_id] = [identifier(128), identifier(128)];
         let entry = format!("{}.table.json", safe_components(key));
-        let value = json!({
-            "_type": "table-file",
-            "sha256": sha256,
-            "size": file.len(),
-            "path": path,
-            "ncols": table.columns().len(),
-            "nrows": rows,
-            "log_mode": "IMMUTABLE",
-            "artifact_path": format!("wandb-client-artifact://{client_id}/{entry}"),
-            "_latest_artifact_path": format!("wandb-client-artifact://{sequence_client_id}:latest/{entry}"),
-        });
-        self.upload_file(&path, file.into_bytes()).await?;
+        let mut value = Map::from_iter([("_type".to_owned(), "table-file".into())]);
+        let file = part.run_file().to_string().into_bytes();
+        value.extend(self.keep_media(("table", "table.json"), key, file.into()).await?);
+        for (name, member) in [
+            ("ncols", json!(part.names.len())),
+            ("nrows", json!(part.rows.len())),
+            ("log_mode", json!("IMMUTABLE")),
+            ("artifact_path", json!(format!("wandb-client-artifact://{client_id}/{entry}"))),
+            ("_latest_artifact_path", json!(format!("wandb-client-artifact://{sequence_client_id}:latest/{entry}"))),
+        ] {
+            value.insert(name.to_owned(), member);
+        }
         let draft = ArtifactDraft::new(artifact_name(self.id(), key), "run_table")?;
-        let draft = draft.with_file(entry, artifact_file(table).to_string().into_bytes())?;
-        self.log_artifact_as(&draft, [&client_id, &sequence_client_id]).await?;
-        Ok(value)
+        let draft = draft.with_file(entry, part.artifact_file().to_string().into_bytes())?;
+        self.spool_artifact_as(&draft, [&client_id, &sequence_client_id]).await?;
+        Ok(value.into())
     }
 }
 
-/// What the UI draws.
-fn run_file(table: &Table) -> Value {
-    json!({ "columns": names(table), "data": data(table, FILE_ROWS) })
+/// As much of a table as W&B takes at once.
+#[derive(Debug)]
+struct Part<'a> {
+    names: Vec<&'a str>,
+    types: &'a Value,
+    rows: &'a [Vec<Cell>],
 }
 
-/// What the SDK reads back.
-fn artifact_file(table: &Table) -> Value {
-    let kind = |kind| match kind {
-        ColumnKind::Text => "string",
-        ColumnKind::Integer | ColumnKind::Number => "number",
-        ColumnKind::Boolean => "boolean",
-    };
-    // The writer sorts the members of a union by their text.
-    let optional = |name: &str| {
-        let mut names = ["none", name];
-        names.sort_unstable();
-        let types: Vec<Value> = names.iter().map(|name| json!({ "wb_type": name })).collect();
-        json!({ "wb_type": "union", "params": { "allowed_types": types } })
-    };
-    let column = |column: &crate::table::Column| (column.name.clone(), optional(kind(column.kind)));
-    let type_map: Map<String, Value> = table.columns().iter().map(column).collect();
-    json!({
-        "_type": "table",
-        "columns": names(table),
-        "data": data(table, ARTIFACT_ROWS),
-        "ncols": table.columns().len(),
-        "nrows": table.rows().len(),
-        "log_mode": "IMMUTABLE",
-        "column_types": { "wb_type": "typedDict", "params": { "type_map": type_map } },
-    })
+impl Part<'_> {
+    /// What the UI draws.
+    fn run_file(&self) -> Value {
+        json!({ "columns": self.names, "data": data(self.rows.iter().take(FILE_ROWS)) })
+    }
+
+    /// What the SDK reads back.
+    fn artifact_file(&self) -> Value {
+        json!({
+            "_type": "table",
+            "columns": self.names,
+            "data": data(self.rows),
+            "ncols": self.names.len(),
+            "nrows": self.rows.len(),
+            "log_mode": "IMMUTABLE",
+            "column_types": self.types,
+        })
+    }
+}
+
+/// The rows in parts of at most `limit`; one at least.
+fn parts(rows: &[Vec<Cell>], limit: usize) -> Vec<&[Vec<Cell>]> {
+    if rows.is_empty() { vec![rows] } else { rows.chunks(limit).collect() }
+}
+
+/// The key of a part, the first of which is 0.
+fn part_key(key: &str, at: usize) -> String {
+    if at == 0 { key.to_owned() } else { format!("{key}-part{}", at + 1) }
 }
 
 fn names(table: &Table) -> Vec<&str> {
     table.columns().iter().map(|column| column.name.as_str()).collect()
 }
 
-fn data(table: &Table, rows: usize) -> Vec<Vec<Value>> {
-    let cell = |cell: &Cell| match cell {
-        Cell::Null => Value::Null,
-        Cell::Text(text) => text.as_str().into(),
-        Cell::Integer(number) => (*number).into(),
-        Cell::Number(number) => (*number).into(),
-        Cell::Boolean(truth) => (*truth).into(),
-    };
-    table.rows().iter().take(rows).map(|row| row.iter().map(cell).collect()).collect()
-}
-
-/// `media/table/<key>_<step>_<first 20 digits of the hash>.table.json`.
-fn media_path(key: &str, ordinal: u64, sha256: &str) -> String {
-    let hash = sha256.get(..20).unwrap_or(sha256);
-    format!("media/table/{}_{ordinal}_{hash}.table.json", safe_components(key))
-}
-
-/// A key as a path: folders stay, components that would leave or mean nothing become underscores.
-fn safe_components(key: &str) -> String {
-    let safe = |part: &str| match part {
-        "" | "." | ".." => "_".to_owned(),
-        part => part.replace(['\\', '\0', ':'], "_"),
-    };
-    key.trim_start_matches('/').split('/').map(safe).collect::<Vec<_>>().join("/")
+fn data<'a>(rows: impl IntoIterator<Item = &'a Vec<Cell>>) -> Vec<Vec<Value>> {
+    rows.into_iter().map(|row| row.iter().map(Cell::to_json).collect()).collect()
 }
 
 /// `run-<id>-<key>` without what a collection cannot be called, and then with a hash of the original
@@ -134,29 +137,37 @@ fn artifact_name(run: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::hex;
+    use crate::table::ColumnKind;
 
     fn table() -> Table {
-        let mut table =
-            Table::new([("layer", ColumnKind::Text), ("variance", ColumnKind::Number), ("ok", ColumnKind::Boolean)]);
-        table.push(vec!["a".into(), 0.5.into(), true.into()]).unwrap();
-        table.push(vec!["b".into(), f64::NAN.into(), false.into()]).unwrap();
+        let mut table = Table::new([("layer", ColumnKind::Text), ("variance", ColumnKind::Number)]);
+        table.push(vec!["a".into(), 0.5.into()]).unwrap();
+        table.push(vec!["b".into(), f64::NAN.into()]).unwrap();
         table
     }
 
     #[test]
     fn both_forms_have_the_official_shape() {
-        let expected = r#"{"columns":["layer","variance","ok"],"data":[["a",0.5,true],["b",null,false]]}"#;
-        assert_eq!(run_file(&table()).to_string(), expected);
-        let artifact = artifact_file(&table());
-        let types = &artifact["column_types"]["params"]["type_map"];
-        let union = |names: [&str; 2]| json!({ "wb_type": "union", "params": { "allowed_types": names.map(|name| json!({ "wb_type": name })) } });
-        assert_eq!(types["layer"], union(["none", "string"]));
-        assert_eq!(types["ok"], union(["boolean", "none"]));
-        assert_eq!(
-            (&artifact["_type"], &artifact["nrows"], &artifact["ncols"]),
-            (&json!("table"), &json!(2), &json!(3))
-        );
+        let (table, types) = (table(), json!({}));
+        let part = Part { names: names(&table), types: &types, rows: table.rows() };
+        let expected = r#"{"columns":["layer","variance"],"data":[["a",0.5],["b",null]]}"#;
+        assert_eq!(part.run_file().to_string(), expected);
+        let expected = r#"{"_type":"table","columns":["layer","variance"],"data":[["a",0.5],["b",null]],"ncols":2,"nrows":2,"log_mode":"IMMUTABLE","column_types":{}}"#;
+        assert_eq!(part.artifact_file().to_string(), expected);
+    }
+
+    #[test]
+    fn long_tables_are_split() {
+        let rows = vec![vec![Cell::Null]; 5];
+        assert_eq!(parts(&rows, 2).iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(parts(&rows, 5).len(), 1);
+        assert_eq!(parts(&[], 5), [&[] as &[Vec<Cell>]]);
+        assert_eq!([0, 1, 2].map(|at| part_key("a/b", at)), ["a/b", "a/b-part2", "a/b-part3"]);
+        let long = vec![vec![Cell::Null]; FILE_ROWS + 1];
+        let types = Value::Null;
+        let part = Part { names: vec!["a"], types: &types, rows: &long };
+        assert_eq!(part.run_file()["data"].as_array().map(Vec::len), Some(FILE_ROWS));
+        assert_eq!(part.artifact_file()["data"].as_array().map(Vec::len), Some(FILE_ROWS + 1));
     }
 
     #[test]
@@ -164,7 +175,5 @@ mod tests {
         assert_eq!(artifact_name("media001", "my table/k"), "run-media001-mytablek-RaLQyw");
         assert_eq!(artifact_name("a", "k"), "run-a-k");
         assert!(ArtifactDraft::new(artifact_name("a", &"é k".repeat(200)), "run_table").is_ok());
-        let path = media_path("/../a/b", 2, &hex(&[0xab; 32]));
-        assert_eq!(path, "media/table/_/a/b_2_abababababababababab.table.json");
     }
 }

@@ -24,6 +24,12 @@ pub(crate) struct Get {
     /// How files get from the store to the folder
     #[arg(long, value_enum, default_value_t = Link::Auto, value_name = "HOW")]
     pub(crate) link: Link,
+    /// Only files whose path matches this glob; repeatable. `*` stops at `/`, `**` does not
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// No files whose path matches this glob; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
     /// Take the versions pinned in this lock, and pin in it what it lacks
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 use wandb_pca::app::artifact::GotFile;
 use wandb_pca::app::{self, LockMode};
-use wandb_pca::wandb::{DownloadOptions, LinkMode, Placed, Proof};
+use wandb_pca::wandb::{DownloadOptions, Filter, LinkMode, Placed, Proof};
 
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -40,7 +40,12 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
         (None, LockMode::Keep) => None,
         (None, _) => return Err(UsageError("--locked and --update need --lock FILE".to_owned()).into()),
     };
+    options.filter = Filter::new(&args.include, &args.exclude).map_err(|error| UsageError(error.to_string()))?;
     let got = app::artifact::get(&context.session, &names, &options).await?;
+    let filtered = !(args.include.is_empty() && args.exclude.is_empty());
+    if filtered && got.iter().all(|got| got.files.is_empty()) {
+        return Err(UsageError("no file matches --include and --exclude".to_owned()).into());
+    }
     let mut text = String::new();
     let mut list = Vec::new();
     for got in &got {

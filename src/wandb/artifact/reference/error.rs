@@ -48,6 +48,25 @@ pub enum ReferenceError {
         /// Whose bucket.
         cloud: &'static str,
     },
+    /// Another version took its place, and the one that was referred to is not named.
+    #[error("it changed: expected version {expected}, found {found}, and earlier versions in {cloud} are not searched")]
+    Superseded {
+        /// The version referred to.
+        expected: String,
+        /// The newest version.
+        found: String,
+        /// Whose bucket.
+        cloud: &'static str,
+    },
+    /// A cloud failed, even after retries.
+    #[error("{cloud} did not give it")]
+    Cloud {
+        /// Whose bucket.
+        cloud: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A target that no reference can be made to.
     #[error("{reason}")]
     Unusable {
@@ -80,8 +99,18 @@ impl ReferenceError {
         matches!(self, Self::Missing { .. })
     }
 
+    /// Whoever holds it does not give it to us.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// Whoever holds it failed, now but perhaps not later.
+    pub fn is_network(&self) -> bool {
+        matches!(self, Self::Cloud { .. })
+    }
+
     /// It is there and not what was referred to.
     pub fn is_integrity(&self) -> bool {
-        matches!(self, Self::Changed { .. } | Self::Circle { .. } | Self::TooDeep { .. })
+        matches!(self, Self::Changed { .. } | Self::Superseded { .. } | Self::Circle { .. } | Self::TooDeep { .. })
     }
 }

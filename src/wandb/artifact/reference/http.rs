@@ -22,7 +22,7 @@ use super::super::super::retry::{Budget, Traffic};
 use super::super::super::transport::{Encoding, Errand, Trouble, Trust, Want};
 use super::super::answer::parse_content_range;
 use super::super::download::{Origin, blocking};
-use super::{Fetched, Proof, Reference, ReferenceError};
+use super::{Fetched, Proof, Reference, ReferenceError, reserve};
 
 /// Chunks between network and disk.
 const QUEUE: usize = 8;
@@ -68,18 +68,8 @@ enum Outcome {
 impl Getter<'_> {
     /// Brings what is there into the store, once it is known to be what was referred to.
     pub(super) async fn fetch(&self) -> Result<Fetched, WandbError> {
-        let (store, key, size) = (self.store.clone(), self.reference.key(), self.reference.size());
-        let unproven = self.reference.is_unproven();
-        let reserve = move || match unproven {
-            // Nothing tells whether what the store has is still what is there.
-            true => store.replace_etag(&key).and_then(|mut partial| {
-                partial.restart()?;
-                Ok(EtagReservation::Missing(partial))
-            }),
-            false => store.reserve_etag(&key, size),
-        };
-        let reserved = blocking(&self.reference.label(), reserve).await?.map_err(|source| self.store_error(source))?;
-        let partial = match reserved {
+        let key = self.reference.key();
+        let partial = match reserve(self.store, self.reference).await? {
             EtagReservation::Present(object) => {
                 return Ok(Fetched { object, origin: Origin::Store, proof: Proof::Etag(key) });
             }

@@ -10,6 +10,8 @@
 //! unproven ones, where the SDK fails on them.
 
 mod chain;
+#[cfg(feature = "cloud")]
+mod cloud;
 mod error;
 mod file;
 mod http;
@@ -22,12 +24,12 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::digest::{Algorithm, Digest};
-use crate::store::{EtagKey, Object, Store, StoreError};
+use crate::store::{EtagKey, EtagReservation, Object, Store, StoreError};
 
 use super::super::Client;
 use super::super::error::WandbError;
 use super::super::retry::Budget;
-use super::download::{Origin, Wanted};
+use super::download::{Origin, Wanted, blocking};
 use super::manifest::Entry;
 use target::Target;
 
@@ -195,6 +197,22 @@ impl References {
     }
 }
 
+/// The object that an address and a version tag name, or the right to fill it.
+async fn reserve(store: &Store, reference: &Reference) -> Result<EtagReservation, WandbError> {
+    let (store, key, size, unproven) = (store.clone(), reference.key(), reference.size(), reference.is_unproven());
+    let reserve = move || {
+        if !unproven {
+            return store.reserve_etag(&key, size);
+        }
+        // Nothing tells whether what the store has is still what is there.
+        let mut partial = store.replace_etag(&key)?;
+        partial.restart()?;
+        Ok(EtagReservation::Missing(partial))
+    };
+    let failed = |source: StoreError| WandbError::Store { what: reference.label(), source };
+    blocking(&reference.label(), reserve).await?.map_err(failed)
+}
+
 /// What the store alone has of a reference. One through an artifact that leads outside is not found by its own address.
 pub(super) fn in_store(store: &Store, uri: &str, entry: &Entry) -> Result<Option<Fetched>, StoreError> {
     let sized = Some(entry.size).filter(|size| *size > 0);
@@ -208,10 +226,20 @@ pub(super) fn in_store(store: &Store, uri: &str, entry: &Entry) -> Result<Option
             }
         }
     }
+    if let Some(digest) = md5_in_hex(&entry.digest)
+        && let Some(object) = store.find_unsized(&digest)?
+    {
+        return Ok(Some(of(object, Proof::Digest)));
+    }
     let key = EtagKey::of(uri, &entry.digest);
     let local = matches!(Target::parse(uri), Ok(Target::File(_)));
     let proof = if local || is_unproven(uri, entry) { Proof::Unproven(key) } else { Proof::Etag(key) };
     Ok(store.find_etag(&key, sized)?.map(|object| of(object, proof)))
+}
+
+/// A version tag that may be an MD5.
+fn md5_in_hex(tag: &str) -> Option<Digest> {
+    Digest::parse(&format!("{}:{tag}", Algorithm::Md5.folder())).ok()
 }
 
 /// The references among the wanted entries.
@@ -236,11 +264,22 @@ async fn fetch(
 ) -> Result<Fetched, WandbError> {
     let closed = |_| WandbError::Interrupted { what: reference.label() };
     let _permit = client.transport().transfers.acquire().await.map_err(closed)?;
-    match target {
+    let fetched = match target {
         Target::Http(url) => http::Getter { client, budget, store, reference, url }.fetch().await,
         Target::File(path) => file::fetch(store, reference, path).await,
+        #[cfg(feature = "cloud")]
+        Target::Cloud(place) => cloud::Getter { client, budget, store, reference, place }.fetch().await,
+        #[cfg(not(feature = "cloud"))]
         Target::Cloud(place) => Err(reference.refuse(ReferenceError::NoCloud { cloud: place.cloud.name() })),
         // Followed before anything is fetched.
         Target::Artifact { .. } => Err(reference.refuse(ReferenceError::TooDeep { limit: chain::LIMIT })),
+    }?;
+    if fetched.object.digest.to_hex() != reference.entry.digest {
+        return Ok(fetched);
     }
+    // The version tag is the MD5 of the bytes, as S3 gives it to what was sent in one part: that is a proof.
+    let failed = |source: StoreError| WandbError::Store { what: reference.label(), source };
+    let (store, object) = (store.clone(), fetched.object);
+    let object = blocking(&reference.label(), move || store.name_by_digest(&object)).await?.map_err(failed)?;
+    Ok(Fetched { object, origin: fetched.origin, proof: Proof::Digest })
 }

@@ -28,6 +28,7 @@ pub(super) enum Target {
 
 /// An object in a bucket of a cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "read where there is something to fetch with"))]
 pub(super) struct Place {
     pub(super) cloud: Cloud,
     /// Name of the bucket; of Azure's container.
@@ -38,6 +39,7 @@ pub(super) struct Place {
 
 /// Whose bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "read where there is something to fetch with"))]
 pub(super) enum Cloud {
     S3,
     Gcs,

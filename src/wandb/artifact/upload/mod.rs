@@ -244,7 +244,7 @@ impl Upload<'_> {
 }
 
 /// The server's word for an algorithm.
-fn algorithm_name(algorithm: Algorithm) -> &'static str {
+pub(super) fn algorithm_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::Md5 => "MANIFEST_MD5",
         Algorithm::Xxh128 => "MANIFEST_XXH128",

@@ -1,0 +1,319 @@
+//! References to objects in S3, Google Cloud Storage and Azure. Network and file I/O through `object_store`.
+//!
+//! As in the SDK (`s3_handler.py`, `gcs_handler.py`, `azure_handler.py`) the digest of such an entry is the object's ETag
+//! without quotes, and `extra.versionID` names its version where the bucket keeps them. Other than the SDK we do not
+//! search earlier versions for the ETag when no version was recorded: the library has no listing of versions. On Google
+//! Cloud Storage the recorded generation is the proof, since the API used here gives other ETags than the one that the
+//! SDK uses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::Path;
+use object_store::{ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig};
+use url::Url;
+
+use crate::progress::Stage;
+use crate::store::{EtagPartial, EtagReservation, Store, StoreError};
+
+use super::super::super::Client;
+use super::super::super::cloud::CloudSettings;
+use super::super::super::error::WandbError;
+use super::super::super::retry::{Budget, Traffic};
+use super::super::download::{Origin, blocking};
+use super::target::{Cloud, Place};
+use super::{Fetched, Proof, Reference, ReferenceError, reserve};
+
+/// The variable of the SDK for an endpoint of S3 that is not Amazon's.
+const S3_ENDPOINT: &str = "AWS_S3_ENDPOINT_URL";
+/// The account that the credentials for Azure belong to.
+const AZURE_ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT_NAME";
+/// Bytes written at once.
+const BATCH: usize = 1 << 20;
+
+/// Fetches one object.
+pub(super) struct Getter<'a> {
+    pub(super) client: &'a Client,
+    pub(super) budget: &'a Budget,
+    pub(super) store: &'a Store,
+    pub(super) reference: &'a Reference,
+    pub(super) place: &'a Place,
+}
+
+impl Getter<'_> {
+    /// Brings the object into the store, once it is known to be what was referred to.
+    pub(super) async fn fetch(&self) -> Result<Fetched, WandbError> {
+        let (key, unproven) = (self.reference.key(), self.reference.is_unproven());
+        let mut partial = match reserve(self.store, self.reference).await? {
+            EtagReservation::Present(object) => {
+                return Ok(Fetched { object, origin: Origin::Store, proof: Proof::Etag(key) });
+            }
+            EtagReservation::Missing(partial) => partial,
+        };
+        let bucket = bucket(self.place, self.client.cloud()).map_err(|error| self.failed(error))?;
+        let path = Path::parse(&self.place.key).map_err(|error| self.failed(error.into()))?;
+        let mut attempt = 0;
+        while let Some(why) = self.attempt(&bucket, &path, &mut partial).await? {
+            let wait = self.budget.spend(Traffic::Object, attempt, None).ok_or_else(|| self.failed(why))?;
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+        self.budget.earn();
+        let object = blocking(&self.reference.label(), move || partial.commit()).await?;
+        let object = object.map_err(|source| self.store_error(source))?;
+        let proof = if unproven { Proof::Unproven(key) } else { Proof::Etag(key) };
+        Ok(Fetched { object, origin: Origin::Network, proof })
+    }
+
+    /// One request; `None` when all is here, else why it broke off.
+    async fn attempt(
+        &self,
+        bucket: &Arc<dyn ObjectStore>,
+        path: &Path,
+        partial: &mut Box<EtagPartial>,
+    ) -> Result<Option<object_store::Error>, WandbError> {
+        if self.reference.is_unproven() && !partial.is_empty() {
+            partial.restart().map_err(|source| self.store_error(source))?;
+        }
+        let range = (!partial.is_empty()).then(|| GetRange::Offset(partial.len()));
+        let from = partial.len();
+        if self.reference.size() == Some(from) && from > 0 {
+            // All of it came before; whether it still is that version is asked without its bytes.
+            let options = GetOptions { head: true, version: self.version(), ..GetOptions::default() };
+            let got = self.timely(bucket.get_opts(path, options)).await?;
+            self.check(&got.map_err(|error| self.failed(error))?.meta)?;
+            return Ok(None);
+        }
+        let options = GetOptions { range, version: self.version(), ..GetOptions::default() };
+        let got = match self.timely(bucket.get_opts(path, options)).await? {
+            Ok(got) => got,
+            // It may have no bytes behind those that are here: only a fresh start can tell who is right.
+            Err(error @ object_store::Error::Generic { .. }) if from > 0 => {
+                partial.restart().map_err(|source| self.store_error(source))?;
+                return Ok(Some(error));
+            }
+            Err(error) => return Err(self.failed(error)),
+        };
+        self.check(&got.meta)?;
+        self.pour(got, partial).await
+    }
+
+    async fn pour(
+        &self,
+        got: GetResult,
+        partial: &mut Box<EtagPartial>,
+    ) -> Result<Option<object_store::Error>, WandbError> {
+        let total = got.meta.size;
+        let task = self.client.transport().progress.begin(Stage::Download, &self.reference.label(), Some(total));
+        task.advance(partial.len());
+        let mut body = got.into_stream();
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut broken = None;
+        while let Some(chunk) = self.timely(body.next()).await? {
+            match chunk {
+                Ok(chunk) => {
+                    task.advance(chunk.len() as u64);
+                    batch.extend_from_slice(&chunk);
+                }
+                Err(error) => broken = Some(error),
+            }
+            if batch.len() >= BATCH {
+                // A megabyte into the page cache: too short to be worth moving to another thread and back.
+                partial.append(&batch).map_err(|source| self.store_error(source))?;
+                batch.clear();
+            }
+        }
+        partial.append(&batch).map_err(|source| self.store_error(source))?;
+        if broken.is_none() && partial.len() != total {
+            return Err(self.changed(format!("{total} bytes"), format!("{} bytes", partial.len())));
+        }
+        Ok(broken)
+    }
+
+    /// Whether an object is what was referred to.
+    fn check(&self, meta: &ObjectMeta) -> Result<(), WandbError> {
+        if let Some(size) = self.reference.size().filter(|size| *size != meta.size) {
+            return Err(self.changed(format!("{size} bytes"), format!("{} bytes", meta.size)));
+        }
+        if self.reference.is_unproven() {
+            return Ok(());
+        }
+        let expected = &self.reference.entry.digest;
+        let found = meta.e_tag.as_deref().map(|tag| tag.trim_matches('"')).unwrap_or_default();
+        let version = self.version();
+        let generation = self.place.cloud == Cloud::Gcs && version.is_some() && meta.version == version;
+        if found == expected || generation {
+            return Ok(());
+        }
+        if version.is_none() {
+            let (expected, found, cloud) = (expected.clone(), found.to_owned(), self.place.cloud.name());
+            return Err(self.reference.refuse(ReferenceError::Superseded { expected, found, cloud }));
+        }
+        Err(self.changed(format!("version {expected}"), format!("version {found}")))
+    }
+
+    /// The version that was recorded: a text, or Google's number.
+    fn version(&self) -> Option<String> {
+        match self.reference.entry.extra.get("versionID")? {
+            serde_json::Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// No longer than we wait for a byte.
+    async fn timely<T>(&self, work: impl Future<Output = T>) -> Result<T, WandbError> {
+        let idle = self.client.transport().idle_timeout();
+        let late = |_| WandbError::Timeout { what: self.reference.label(), seconds: idle.as_secs() };
+        tokio::time::timeout(idle, work).await.map_err(late)
+    }
+
+    fn changed(&self, expected: String, found: String) -> WandbError {
+        self.reference.refuse(ReferenceError::Changed { expected, found })
+    }
+
+    fn failed(&self, error: object_store::Error) -> WandbError {
+        use object_store::Error::{InvalidPath, NotFound, PermissionDenied, Unauthenticated};
+        let cloud = self.place.cloud.name();
+        let refused = |status| {
+            let message = "it needs other credentials".to_owned();
+            ReferenceError::Refused { host: cloud.to_owned(), status, message }
+        };
+        self.reference.refuse(match error {
+            NotFound { .. } => ReferenceError::Missing { reason: format!("{cloud} has no such object") },
+            PermissionDenied { .. } => refused(403),
+            Unauthenticated { .. } => refused(401),
+            InvalidPath { .. } => ReferenceError::Address { reason: "its key has an empty, `.` or `..` part" },
+            other => ReferenceError::Cloud { cloud, source: Box::new(other) },
+        })
+    }
+
+    fn store_error(&self, source: StoreError) -> WandbError {
+        WandbError::Store { what: self.reference.label(), source }
+    }
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
+}
+
+/// The bucket, with the settings that are meant for it.
+fn bucket(place: &Place, settings: &CloudSettings) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    match &place.cloud {
+        Cloud::S3 => s3(place, settings),
+        Cloud::Gcs => {
+            let mut builder = GoogleCloudStorageBuilder::new();
+            for (name, value) in settings.of("GOOGLE_") {
+                if let Ok(key) = name.parse::<GoogleConfigKey>() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let options = ClientOptions::new().with_timeout_disabled();
+            let builder = builder.with_client_options(options).with_retry(retries());
+            Ok(Arc::new(builder.with_bucket_name(&place.bucket).build()?))
+        }
+        Cloud::Azure(account) => {
+            let mut builder = MicrosoftAzureBuilder::new();
+            // Whoever made the artifact chose the account: the credentials go to the one that they belong to.
+            if settings.get(AZURE_ACCOUNT) == Some(account) {
+                for (name, value) in settings.of("AZURE_") {
+                    if let Ok(key) = name.parse::<AzureConfigKey>() {
+                        builder = builder.with_config(key, value);
+                    }
+                }
+            } else {
+                builder = builder.with_skip_signature(true);
+            }
+            let options = ClientOptions::new().with_timeout_disabled();
+            let builder = builder.with_client_options(options).with_retry(retries());
+            Ok(Arc::new(builder.with_account(account).with_container_name(&place.bucket).build()?))
+        }
+    }
+}
+
+fn s3(place: &Place, settings: &CloudSettings) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in settings.of("AWS_") {
+        if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    let endpoint = [S3_ENDPOINT, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| settings.get(name));
+    if let Some(endpoint) = endpoint {
+        let hosted = is_coreweave(endpoint).then(|| in_host(endpoint, &place.bucket)).flatten();
+        builder = builder.with_virtual_hosted_style_request(hosted.is_some());
+        // A later endpoint of the environment must not win over the SDK's own.
+        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, hosted.as_deref().unwrap_or(endpoint));
+    }
+    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let options = ClientOptions::new().with_timeout_disabled().with_allow_http(plain);
+    Ok(Arc::new(builder.with_client_options(options).with_retry(retries()).with_bucket_name(&place.bucket).build()?))
+}
+
+/// Endpoints of CoreWeave, which want the bucket in the host name (`_is_coreweave_endpoint`).
+fn is_coreweave(endpoint: &str) -> bool {
+    let endpoint = endpoint.trim().trim_end_matches('/');
+    if endpoint == "http://cwlota.com" {
+        return true;
+    }
+    let host = endpoint.strip_prefix("https://").unwrap_or(endpoint);
+    let region = host
+        .strip_suffix(".coreweave.com")
+        .and_then(|host| host.strip_prefix("accel-object.").or_else(|| host.strip_prefix("object.")));
+    let is_region = |region: &str| {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !region.is_empty() && region.chars().all(fits)
+    };
+    host == "cwobject.com" || region.is_some_and(is_region)
+}
+
+/// The endpoint with the bucket before its host.
+fn in_host(endpoint: &str, bucket: &str) -> Option<String> {
+    let text = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
+    let mut url = Url::parse(&text).ok()?;
+    let host = format!("{bucket}.{}", url.host_str()?);
+    url.set_host(Some(&host)).ok()?;
+    Some(url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_of_coreweave_have_the_bucket_in_the_host() {
+        for endpoint in [
+            "https://cwobject.com",
+            "http://cwlota.com/",
+            "object.lga1.coreweave.com",
+            "https://accel-object.ord-2.coreweave.com",
+        ] {
+            assert!(is_coreweave(endpoint), "{endpoint}");
+        }
+        for endpoint in ["http://cwobject.com", "https://object.coreweave.com", "https://evil.example/cwobject.com", ""]
+        {
+            assert!(!is_coreweave(endpoint), "{endpoint}");
+        }
+        assert_eq!(in_host("https://cwobject.com", "b").unwrap(), "https://b.cwobject.com");
+    }
+
+    #[test]
+    fn a_bucket_is_opened_with_the_settings_meant_for_it() {
+        let settings = CloudSettings::new([
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_S3_ENDPOINT_URL", "http://127.0.0.1:1"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "mine"),
+            ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0"),
+        ]);
+        let place = |cloud| Place { cloud, bucket: "bucket".to_owned(), key: "key".to_owned() };
+        let shown = |cloud| format!("{:?}", bucket(&place(cloud), &settings).unwrap());
+        assert!(shown(Cloud::S3).contains("http://127.0.0.1:1/bucket"));
+        assert!(shown(Cloud::Azure("mine".to_owned())).contains("AzureAccessKey"));
+        assert!(!shown(Cloud::Azure("other".to_owned())).contains("AzureAccessKey"));
+    }
+}

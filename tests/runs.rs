@@ -1,0 +1,218 @@
+//! What a run logs besides rows and artifacts, and what it hears, against the embedded server: charts, media, tables, the
+//! machine, the console, alerts; going on with a run, stopping, a finish that is bounded.
+
+#![cfg(feature = "server")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests, with helpers outside of test functions")]
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use wandb_pca::server::{Server, ServerOptions};
+use wandb_pca::table::{ColumnKind, Table};
+use wandb_pca::wandb::{
+    AlertLevel, Chart, ChartDefinition, Client, ClientOptions, ConsoleStream, Histogram, Image, Resume, Run,
+    RunOptions, WandbError,
+};
+
+const PROJECT: &str = "vectors";
+
+struct Site {
+    server: Server,
+    client: Client,
+    root: tempfile::TempDir,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server::start(ServerOptions::new(root.path().join("data"))).await.unwrap();
+        let options = ClientOptions::new(server.base_url()).with_api_key(Some(server.api_key().clone()));
+        Self { client: Client::new(options).unwrap(), server, root }
+    }
+
+    fn options(&self) -> RunOptions {
+        RunOptions::new(PROJECT).with_root(self.root.path())
+    }
+
+    async fn start(&self) -> Run {
+        self.client.start_run(self.options()).await.unwrap()
+    }
+
+    async fn ask(&self, query: &str, variables: Value) -> Value {
+        let url = format!("{}/graphql", self.server.base_url());
+        let body = json!({ "query": query, "variables": variables, "operationName": "" });
+        let request = reqwest::Client::new().post(url).basic_auth("api", Some(self.server.api_key().expose()));
+        let answer: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
+        assert!(answer.get("errors").is_none(), "{answer}");
+        answer["data"].clone()
+    }
+
+    async fn run(&self, id: &str) -> Value {
+        let query = "query R($id: String!, $project: String) { project(name: $project) { run(name: $id) {
+            id state exitcode config summaryMetrics historyLineCount logLineCount
+            history(minStep: 0, maxStep: 1000000, samples: 1000000)
+            files(first: 100) { edges { node { name } } } } } }";
+        self.ask(query, json!({ "id": id, "project": PROJECT })).await["project"]["run"].clone()
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+fn text(value: &Value) -> Value {
+    serde_json::from_str(value.as_str().unwrap()).unwrap()
+}
+
+fn files(run: &Value) -> Vec<&str> {
+    run["files"]["edges"].as_array().unwrap().iter().map(|edge| edge["node"]["name"].as_str().unwrap()).collect()
+}
+
+fn points() -> Table {
+    let mut table = Table::new([("x", ColumnKind::Integer), ("y", ColumnKind::Number)]);
+    table.push(vec![1u64.into(), 0.5.into()]).unwrap();
+    table
+}
+
+fn pixel() -> Image {
+    Image::png(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x03".to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn charts_and_media_are_there() {
+    let site = Site::new().await;
+    let run = site.start().await;
+    let definition = |name: &str| ChartDefinition {
+        name: name.to_owned(),
+        title: "T".to_owned(),
+        specification: r#"{"mark":"bar"}"#.to_owned(),
+    };
+    let ids = run.define_charts(&[definition("one"), definition("two")]).await.unwrap();
+    assert_eq!(ids[0].as_deref(), Some(format!("{}/one", run.entity()).as_str()));
+    // Another process finds them made.
+    let options = ClientOptions::new(site.server.base_url()).with_api_key(Some(site.server.api_key().clone()));
+    let other = Client::new(options).unwrap().start_run(site.options()).await.unwrap();
+    assert_eq!(other.define_charts(&[definition("one")]).await.unwrap(), ids[..1]);
+    other.finish(0).await.unwrap();
+    run.log_chart("plot", &points(), &Chart::scatter("x", "y").with_title("T")).await.unwrap();
+    let error = run.log_chart("plot", &points(), &Chart::scatter("x", "z")).await.unwrap_err();
+    assert!(matches!(error, WandbError::Option { option: "chart", .. }), "{error:?}");
+    run.log_image("image", &pixel().with_caption("c")).await.unwrap();
+    run.log_images("images", &[pixel(), pixel()]).await.unwrap();
+    assert!(run.log_images("images", &[]).await.is_err());
+    run.log_html("page", "<p>").await.unwrap();
+    run.log_histogram("spread", &Histogram::of(&[0.0, 1.0], 2).unwrap()).await.unwrap();
+    let id = run.id().to_owned();
+    run.finish(0).await.unwrap();
+    let there = site.run(&id).await;
+    let panel = &text(&there["config"])["_wandb"]["value"]["visualize"]["plot"]["panel_config"];
+    assert_eq!(panel["panelDefId"], "wandb/scatter/v0");
+    assert_eq!(panel["userQuery"]["queryFields"][0]["fields"][3]["args"][0]["value"], "plot_table");
+    let summary = text(&there["summaryMetrics"]);
+    assert_eq!((&summary["plot_table"]["_type"], summary.get("plot")), (&json!("table-file"), None));
+    assert_eq!((&summary["image"]["width"], &summary["image"]["caption"]), (&json!(2), &json!("c")));
+    assert_eq!((&summary["images"]["count"], summary["images"].get("captions")), (&json!(2), None));
+    assert_eq!(summary["spread"]["values"], json!([1.0, 1.0]));
+    let files = files(&there);
+    for value in [&summary["image"]["path"], &summary["images"]["filenames"][0], &summary["page"]["path"]] {
+        assert!(files.contains(&value.as_str().unwrap()), "{value} in {files:?}");
+    }
+    assert!(summary["image"]["path"].as_str().unwrap().starts_with("media/images/image_1_"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_tells_what_made_it_and_what_it_says() {
+    let site = Site::new().await;
+    let options = site.options().with_origin(Some("program".to_owned()), Some("machine".to_owned()));
+    let run = site.client.start_run(options).await.unwrap();
+    run.console(ConsoleStream::Output, "said").unwrap();
+    run.console(ConsoleStream::Error, "complained").unwrap();
+    for _ in 0..2 {
+        run.alert("title", "text", AlertLevel::Warning).await.unwrap();
+    }
+    let id = run.id().to_owned();
+    run.finish(0).await.unwrap();
+    let there = site.run(&id).await;
+    let own = &text(&there["config"])["_wandb"]["value"];
+    let environment = own["e"].as_object().unwrap().values().next().unwrap();
+    assert_eq!((&environment["program"], &environment["host"]), (&json!("program"), &json!("machine")));
+    assert!(environment["cpu_count_logical"].as_u64() >= Some(1) && environment["args"].is_null());
+    assert!(own["t"]["12"].as_str().unwrap().starts_with("wandb-pca/"));
+    assert_eq!(there["logLineCount"], 2);
+    assert!(["wandb-metadata.json", "output.log"].iter().all(|file| files(&there).contains(file)));
+    let db = rusqlite::Connection::open(site.root.path().join("data/server.db")).unwrap();
+    let alerts: Vec<(String, String)> = db
+        .prepare("SELECT title, severity FROM alert")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(alerts, [("title".to_owned(), "WARN".to_owned())], "the same title is told once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_on() {
+    let site = Site::new().await;
+    let options =
+        |resume, config| site.options().with_id(Some("abc".to_owned())).with_resume(resume).with_config(config);
+    let must = site.client.start_run(options(Resume::Must, Map::new())).await.unwrap_err();
+    assert!(must.is_not_found(), "{must:?}");
+    let first = site.client.start_run(options(Resume::Allow, object(json!({ "a": 1, "b": 1 })))).await.unwrap();
+    assert!(!first.is_resumed());
+    first.log(object(json!({ "x": 1, "odd": 0.5 }))).await.unwrap();
+    first.log_chart("plot", &points(), &Chart::scatter("x", "y")).await.unwrap();
+    first.console(ConsoleStream::Output, "one").unwrap();
+    first.finish(0).await.unwrap();
+    let never = site.client.start_run(options(Resume::Never, Map::new())).await.unwrap_err();
+    assert!(matches!(never, WandbError::RunExists { .. }), "{never:?}");
+    let second = site.client.start_run(options(Resume::Must, object(json!({ "b": 2 })))).await.unwrap();
+    assert_eq!((second.is_resumed(), second.step()), (true, 2));
+    second.log(object(json!({ "x": 2 }))).await.unwrap();
+    second.console(ConsoleStream::Output, "two").unwrap();
+    second.finish(0).await.unwrap();
+    let there = site.run("abc").await;
+    let rows: Vec<Value> = there["history"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(rows.iter().map(|row| row["_step"].as_i64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(rows[2]["_runtime"].as_f64() >= rows[1]["_runtime"].as_f64().map(f64::floor));
+    let (config, summary) = (text(&there["config"]), text(&there["summaryMetrics"]));
+    assert_eq!((&config["a"]["value"], &config["b"]["value"]), (&json!(1), &json!(2)));
+    assert!(config["_wandb"]["value"]["visualize"]["plot"].is_object());
+    assert_eq!((&summary["x"], &summary["odd"]), (&json!(2), &json!(0.5)));
+    assert_eq!(there["logLineCount"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_request_is_heard() {
+    let site = Site::new().await;
+    let run = site.start().await;
+    assert!(run.check_stop().is_ok());
+    let there = site.run(run.id()).await;
+    let stop = "mutation S($id: ID!) { stopRun(input: {id: $id}) { success } }";
+    site.ask(stop, json!({ "id": there["id"] })).await;
+    run.log(object(json!({ "x": 1 }))).await.unwrap();
+    for _ in 0..200 {
+        if run.stop_requested() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(matches!(run.check_stop(), Err(WandbError::Stopped { .. })));
+    let id = run.id().to_owned();
+    run.finish(255).await.unwrap();
+    let there = site.run(&id).await;
+    assert_eq!((&there["state"], &there["exitcode"]), (&json!("killed"), &json!(255.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finishing_has_an_end() {
+    let site = Site::new().await;
+    let run = site.client.start_run(site.options().with_finish_limit(Duration::ZERO)).await.unwrap();
+    run.log(object(json!({ "x": 1 }))).await.unwrap();
+    let error = run.finish(0).await.unwrap_err();
+    let WandbError::NotSent { folder, source: Some(source), .. } = error else { panic!("{error:?}") };
+    assert!(matches!(*source, WandbError::Timeout { .. }), "{source:?}");
+    let synced = site.client.sync(&folder, &wandb_pca::wandb::SyncOptions::default()).await.unwrap();
+    assert_eq!(synced.rows, 1);
+    assert_eq!(site.run(&synced.run).await["state"], "finished");
+}
