@@ -259,16 +259,23 @@ async fn an_altered_byte_is_found_where_there_is_a_checksum() {
     let directory = Directory::read(&data[..]).unwrap();
     let (_, record) = directory.records().find(|(name, _)| name.ends_with("data/7")).unwrap();
     let place = record.span().start as usize;
-    server.objects_fail([Fault::Fine, Fault::Fine, Fault::FlipAt(place + 1000)]);
+    let flipped = [Fault::Fine, Fault::Fine, Fault::FlipAt(place + 1000)];
+    server.objects_fail(flipped.iter().chain(&flipped).cloned());
     let error = app::inspect(&session, one_layer()).await.unwrap_err();
     assert_eq!(error.kind(), FailureKind::Integrity);
     let text = chain(&error);
     assert!(text.contains("model.visual.block.7.weight") && text.contains("CRC-32"), "{text}");
-    // So is one in the pickle, which lists the tensors.
+    // Nothing of it is kept, and what is damaged once is fetched once more.
+    server.objects_fail(flipped);
+    server.forget_seen();
+    let found = app::inspect(&session, one_layer()).await.unwrap();
+    assert_eq!((found.verified, server.object_requests().len()), (Verified::Partly, 6));
+    // So is one in the pickle, which lists the tensors. Head and tail come in any order.
     let (server, _folder, session, _) = remote(false).await;
-    server.objects_fail([Fault::FlipAt(500)]);
+    server.objects_fail(vec![Fault::FlipAt(500); 4]);
     let error = app::inspect(&session, InspectOptions::new(input("model"))).await.unwrap_err();
     assert_eq!(error.kind(), FailureKind::Integrity, "{}", chain(&error));
+    app::inspect(&session, InspectOptions::new(input("model"))).await.unwrap();
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -316,6 +323,21 @@ async fn what_is_asked_for_as_a_whole_comes_as_a_whole() {
         let again = app::inspect(&session, InspectOptions::new(input("model"))).await.unwrap();
         assert!(again.verified == Verified::Whole && listed(&again).iter().all(|(_, norm)| *norm));
     }
+}
+
+#[tokio::test]
+async fn offline_the_parts_that_are_here_serve_and_others_are_told() {
+    let (server, _folder, session, _) = remote(false).await;
+    let online = app::inspect(&session, one_layer()).await.unwrap();
+    server.forget_seen();
+    let offline = Session { client: None, ..session };
+    let again = app::inspect(&offline, one_layer()).await.unwrap();
+    assert_eq!((again.tensors, again.verified), (online.tensors, Verified::Partly));
+    let mut options = one_layer();
+    options.layer_globs = vec!["*.block.8.*".to_owned()];
+    let error = app::inspect(&offline, options).await.unwrap_err();
+    assert_eq!(error.kind(), FailureKind::NotFound, "{}", chain(&error));
+    assert!(server.seen().is_empty());
 }
 
 /// A server with a pretrained checkpoint and three seeds.

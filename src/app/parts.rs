@@ -2,18 +2,20 @@
 //! layers. Whatever cannot be read in parts, or is not worth it, is pulled whole.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready, try_join_all};
 use globset::GlobSet;
 
-use crate::checkpoint::{Checkpoint, IndexNeed, OpenOptions, TensorInfo, index_need};
+use crate::checkpoint::{Checkpoint, CheckpointError, IndexNeed, OpenOptions, TensorInfo, index_need};
 use crate::ranges::RangeSet;
 use crate::report::input::Verified;
-use crate::wandb::{Client, Fetched, RemoteFile, RemoteParts};
+use crate::store::Holding;
+use crate::wandb::{Entry, Fetched, RemoteFile, RemoteParts};
 
 use super::blocking::run_blocking;
-use super::error::AppError;
+use super::error::{AppError, FailureKind};
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
 use super::lock::{LockedArtifact, LockedFile};
@@ -65,8 +67,8 @@ pub struct Parts {
     pub requests: usize,
 }
 
-/// Makes the wanted layers of every input readable. As [`pull_pinned`](super::pull::pull_pinned) for inputs that are here as a whole, that
-/// cannot be read in parts, or that are not worth it.
+/// Makes the wanted layers of every input readable. Inputs that are here as a whole, that cannot be read in parts or are
+/// not worth it are had as by [`pull_pinned`](super::pull::pull_pinned).
 pub(super) async fn pull_parts(
     session: &Session,
     inputs: &[(&Seeded, Option<&str>)],
@@ -77,10 +79,9 @@ pub(super) async fn pull_parts(
     let files = choices.len();
     let mut reads: Vec<BoxFuture<'_, Result<Option<Pulled>, AppError>>> = Vec::with_capacity(files);
     for ((seeded, _), choice) in artifacts.zip(&choices) {
-        let client = session.client.as_ref().filter(|_| wish.extent != Extent::Whole);
-        reads.push(match client.zip(choice.as_ref().ok()) {
-            Some((client, choice)) => {
-                let reading = Reading { session, client, seeded, choice, wish, files };
+        reads.push(match choice.as_ref().ok().filter(|_| wish.extent != Extent::Whole) {
+            Some(choice) => {
+                let reading = Reading { session, seeded, choice, wish, files };
                 async move { reading.read().await }.boxed()
             }
             None => ready(Ok(None)).boxed(),
@@ -115,11 +116,24 @@ pub(super) async fn pull_parts(
 /// One input that may be read in parts.
 struct Reading<'a> {
     session: &'a Session,
-    client: &'a Client,
     seeded: &'a Seeded,
     choice: &'a Choice,
     wish: &'a Wish,
     files: usize,
+}
+
+/// What is here of a file, and where.
+#[derive(Debug, Clone)]
+struct Here {
+    place: PathBuf,
+    parts: Parts,
+}
+
+impl Here {
+    fn of(file: &RemoteFile<'_>) -> Self {
+        let (fetched, requests) = file.traffic();
+        Self { place: file.place().to_owned(), parts: Parts { present: file.present(), fetched, requests } }
+    }
 }
 
 /// Why a file is not read in parts.
@@ -137,17 +151,18 @@ impl Reading<'_> {
         if entry.reference.is_some() {
             return self.whole(Whole::Must("it is a reference"));
         }
+        let Some(client) = &self.session.client else { return self.kept(entry).await };
         if self.wish.extent == Extent::Cheaper && entry.size <= SMALL {
             return Ok(None);
         }
         let file = (&self.choice.wanted.artifact, self.choice.path.as_str(), entry);
-        let parts = self.client.remote_parts(&self.session.store, file, self.files).await;
+        let parts = client.remote_parts(&self.session.store, file, self.files).await;
         let mut file = match parts.map_err(|source| self.failed(source))? {
             RemoteParts::Whole(_) => return Ok(None),
             RemoteParts::Parts(file) => file,
         };
         match self.fill(&mut file, entry.size).await? {
-            Ok(verified) => self.pulled(&file, verified).map(Some),
+            Ok(verified) => Ok(Some(self.pulled(&Here::of(&file), verified))),
             Err(why) => {
                 file.discard().await.map_err(|source| self.failed(source))?;
                 self.whole(why)
@@ -155,38 +170,75 @@ impl Reading<'_> {
         }
     }
 
-    /// Fetches the index and then the layers, anew when the object changes meanwhile.
+    /// Offline: the parts, when all that is wanted was fetched before.
+    async fn kept(&self, entry: &Entry) -> Result<Option<Pulled>, AppError> {
+        let Ok(digest) = entry.file_digest() else { return Ok(None) };
+        let (store, size) = (self.session.store.clone(), entry.size);
+        let here = run_blocking("the store", move || match store.sparse(&digest, size)? {
+            Holding::Parts(sparse) if sparse.present().bytes() > 0 => {
+                let parts = Parts { present: sparse.present().clone(), fetched: 0, requests: 0 };
+                Ok(Some(Here { place: sparse.path().to_owned(), parts }))
+            }
+            Holding::Parts(sparse) => sparse.discard().map(|()| None).map_err(AppError::from),
+            Holding::Whole(_) => Ok(None),
+        });
+        let Some(here) = here.await? else { return Ok(None) };
+        if self.need(&here).await? != IndexNeed::Nothing {
+            return Ok(None);
+        }
+        let (ranges, verified, _) = self.layers(&here).await?;
+        let all = ranges.iter().all(|range| here.parts.present.contains(range));
+        Ok(all.then(|| self.pulled(&here, verified)))
+    }
+
+    /// Fetches until all that is wanted is here and agrees with its checksums: anew when the object changes meanwhile, and
+    /// once more when what came is damaged.
     async fn fill(&self, file: &mut RemoteFile<'_>, size: u64) -> Result<Result<Verified, Whole>, AppError> {
+        let mut again = false;
         for _ in 0..=RESTARTS {
-            match self.index(file).await? {
-                Ok(Fetched::All) => {}
-                Ok(Fetched::StartedAnew) => continue,
-                Ok(Fetched::NoRanges) => return Ok(Err(Whole::Must("the server does not serve parts of it"))),
-                Err(why) => return Ok(Err(why)),
-            }
-            let (ranges, verified, count) = self.layers(file).await?;
-            let share = ranges.iter().cloned().collect::<RangeSet>().bytes() as f64 / size as f64;
-            if self.wish.extent == Extent::Cheaper && share > MOST_SHARE {
-                return Ok(Err(Whole::Better));
-            }
-            let what = format!("{count} tensors");
-            match file.fetch(&ranges, &what).await.map_err(|source| self.failed(source))? {
-                Fetched::All => return Ok(Ok(verified)),
-                Fetched::StartedAnew => {}
-                Fetched::NoRanges => return Ok(Err(Whole::Must("the server does not serve parts of it"))),
+            match self.once(file, size).await {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                Err(error) if error.kind() == FailureKind::Integrity => {
+                    file.start_anew().await.map_err(|source| self.failed(source))?;
+                    if again {
+                        return Err(error);
+                    }
+                    again = true;
+                    self.session.progress.note(&format!("{error}: damaged; fetching it once more"));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(Err(Whole::Must("it changes while it is read")))
     }
 
+    /// Fetches the index, then the layers, and checks them; nothing when the object changed meanwhile.
+    async fn once(&self, file: &mut RemoteFile<'_>, size: u64) -> Result<Option<Result<Verified, Whole>>, AppError> {
+        let no_ranges = || Ok(Some(Err(Whole::Must("the server does not serve parts of it"))));
+        match self.index(file).await? {
+            Ok(Fetched::All) => {}
+            Ok(Fetched::StartedAnew) => return Ok(None),
+            Ok(Fetched::NoRanges) => return no_ranges(),
+            Err(why) => return Ok(Some(Err(why))),
+        }
+        let (ranges, verified, count) = self.layers(&Here::of(file)).await?;
+        let share = ranges.iter().cloned().collect::<RangeSet>().bytes() as f64 / size as f64;
+        if self.wish.extent == Extent::Cheaper && share > MOST_SHARE {
+            return Ok(Some(Err(Whole::Better)));
+        }
+        let what = format!("{count} tensors");
+        match file.fetch(&ranges, &what).await.map_err(|source| self.failed(source))? {
+            Fetched::All => self.check(&Here::of(file)).await.map(|()| Some(Ok(verified))),
+            Fetched::StartedAnew => Ok(None),
+            Fetched::NoRanges => no_ranges(),
+        }
+    }
+
     /// Fetches what lists the tensors.
     async fn index(&self, file: &mut RemoteFile<'_>) -> Result<Result<Fetched, Whole>, AppError> {
         for _ in 0..ROUNDS {
-            let (place, present, input) = (file.place().to_owned(), file.present(), self.seeded.input.to_string());
-            let need = run_blocking("the listing", move || {
-                index_need(&place, &present).map_err(AppError::checkpoint("list", input))
-            });
-            let ranges = match need.await? {
+            let ranges = match self.need(&Here::of(file)).await? {
                 IndexNeed::Nothing => return Ok(Ok(Fetched::All)),
                 IndexNeed::Ranges(ranges) => ranges,
                 IndexNeed::Whole(reason) => return Ok(Err(Whole::Must(reason))),
@@ -199,13 +251,21 @@ impl Reading<'_> {
         Ok(Err(Whole::Must("its directory is too far spread")))
     }
 
+    /// What is still needed to list the tensors.
+    async fn need(&self, here: &Here) -> Result<IndexNeed, AppError> {
+        let (here, input) = (here.clone(), self.seeded.input.to_string());
+        run_blocking("the listing", move || {
+            index_need(&here.place, &here.parts.present).map_err(AppError::checkpoint("list", input))
+        })
+        .await
+    }
+
     /// The bytes of the wanted layers, what will be known of them, and how many they are.
-    async fn layers(&self, file: &RemoteFile<'_>) -> Result<(Vec<Range<u64>>, Verified, usize), AppError> {
-        let (place, present, input) = (file.place().to_owned(), file.present(), self.seeded.input.to_string());
+    async fn layers(&self, here: &Here) -> Result<(Vec<Range<u64>>, Verified, usize), AppError> {
+        let (here, input) = (here.clone(), self.seeded.input.to_string());
         let wish = self.wish.clone();
         run_blocking("the listing", move || {
-            let options = OpenOptions { key: wish.key, present: Some(present), ..OpenOptions::default() };
-            let checkpoint = Checkpoint::open(&place, &options).map_err(AppError::checkpoint("list", &input))?;
+            let checkpoint = open(&here, wish.key).map_err(AppError::checkpoint("list", &input))?;
             let listed = checkpoint.tensors();
             let Some(globs) = &wish.layers else { return Ok((Vec::new(), known(listed), 0)) };
             let wanted: Vec<TensorInfo> = listed.iter().filter(|info| globs.is_match(&info.name)).cloned().collect();
@@ -217,7 +277,21 @@ impl Reading<'_> {
         .await
     }
 
-    fn pulled(&self, file: &RemoteFile<'_>, verified: Verified) -> Result<Pulled, AppError> {
+    /// Compares what was fetched of the wanted layers with its checksums, while nobody else may touch it.
+    async fn check(&self, here: &Here) -> Result<(), AppError> {
+        let Some(globs) = self.wish.layers.clone() else { return Ok(()) };
+        let (here, key, input) = (here.clone(), self.wish.key.clone(), self.seeded.input.to_string());
+        run_blocking("the check", move || {
+            let checkpoint = open(&here, key).map_err(AppError::checkpoint("open", &input))?;
+            let wanted = checkpoint.tensors().iter().filter(|info| globs.is_match(&info.name));
+            wanted.into_iter().try_for_each(|info| {
+                checkpoint.tensor(&info.name).map(drop).map_err(AppError::checkpoint("read", &input))
+            })
+        })
+        .await
+    }
+
+    fn pulled(&self, here: &Here, verified: Verified) -> Pulled {
         let (artifact, path) = (&self.choice.wanted.artifact, &self.choice.path);
         let entry = self.choice.wanted.manifest.entries.get(path);
         let digest = entry.and_then(|entry| entry.file_digest().ok()).map(|digest| digest.to_string());
@@ -239,15 +313,14 @@ impl Reading<'_> {
             digest: artifact.digest.clone(),
             files: vec![LockedFile { path: path.clone(), digest: digest.unwrap_or_default(), size, sha256: None }],
         };
-        let (fetched, requests) = file.traffic();
-        Ok(Pulled {
+        Pulled {
             record,
-            path: file.place().to_owned(),
+            path: here.place.clone(),
             artifact: Some(artifact.clone()),
-            downloaded: fetched > 0,
+            downloaded: here.parts.fetched > 0,
             locked: Some(locked),
-            parts: Some(Parts { present: file.present(), fetched, requests }),
-        })
+            parts: Some(here.parts.clone()),
+        }
     }
 
     /// Leaves the file to be pulled whole, or refuses when parts were asked for.
@@ -264,6 +337,11 @@ impl Reading<'_> {
     fn failed(&self, source: crate::wandb::WandbError) -> AppError {
         AppError::wandb(format!("read parts of {}", self.seeded.input))(source)
     }
+}
+
+fn open(here: &Here, key: Option<String>) -> Result<Checkpoint, CheckpointError> {
+    let options = OpenOptions { key, present: Some(here.parts.present.clone()), ..OpenOptions::default() };
+    Checkpoint::open(&here.place, &options)
 }
 
 /// What reading these tensors proves: their records' CRC-32 is compared, where each has one.

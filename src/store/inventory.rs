@@ -32,7 +32,7 @@ pub struct Inventory {
 pub struct Usage {
     /// Files.
     pub files: u64,
-    /// Bytes of all of them, as their sizes say.
+    /// Bytes of all of them, as their sizes say; of sparse files, what they take.
     pub bytes: u64,
 }
 
@@ -105,7 +105,7 @@ impl Store {
             let below = path.strip_prefix(self.root()).unwrap_or(path);
             let usage = inventory.folders.entry(folder_of(below)).or_default();
             usage.files += 1;
-            usage.bytes += metadata.len();
+            usage.bytes += bytes_of(below, metadata);
             match object_digest(below) {
                 Some(digest) => inventory.objects.push(self.stored(digest, path, metadata)),
                 None => others.push((path.to_owned(), below.to_owned(), metadata.clone())),
@@ -116,7 +116,8 @@ impl Store {
         for (path, below, metadata) in others {
             let Some(kind) = leftover(&below, here) else { continue };
             let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
-            inventory.leftovers.push(Leftover { kind, path, size: metadata.len(), modified });
+            let size = bytes_of(&below, &metadata);
+            inventory.leftovers.push(Leftover { kind, path, size, modified });
         }
         inventory.leftovers.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(inventory)
@@ -155,6 +156,18 @@ fn walk(folder: &Path, each: &mut impl FnMut(&Path, &Metadata)) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// The bytes of a file. Those of which only parts were fetched are sparse, and count with what is there of them.
+fn bytes_of(below: &Path, metadata: &Metadata) -> u64 {
+    #[cfg(unix)]
+    if below.parent().is_some_and(|folder| folder.ends_with("ranges")) {
+        use std::os::unix::fs::MetadataExt as _;
+        return metadata.len().min(metadata.blocks() * 512);
+    }
+    #[cfg(not(unix))]
+    let _ = below;
+    metadata.len()
 }
 
 /// The first two folders of a path: enough to tell what is what.

@@ -8,8 +8,8 @@
 //!   wandb-pca-1/                      ours alone; the number is the layout's version
 //!     verified/<alg>-<hex>.json       "we hashed this object": size, modification time, sha256
 //!     partial/<alg>-<hex>             bytes received so far, kept until the object is whole
-//!     ranges/<alg>-<hex>              sparse file of the object's size with the parts that were read remotely
-//!     ranges/<alg>-<hex>.json         which parts those are; without it they count for nothing
+//!     ranges/<alg>-<hex>.<random>     sparse file of the object's size with the parts that were read remotely
+//!     ranges/<alg>-<hex>.json         which file that is and which parts; without it they count for nothing
 //!     locks/<alg>-<hex>               advisory lock of one object: who holds it may write the partial
 //!     resolutions/ manifests/ roots/  records that whoever uses the store keeps in it
 //! ```

@@ -168,9 +168,23 @@ impl RemoteFile<'_> {
             (sparse, settled)
         };
         let (sparse, settled) = blocking(&self.label, move || settle(sparse)).await?;
+        self.place = sparse.path().to_owned();
         self.sparse = Some(sparse);
         settled.map_err(|source| self.store_error(source))?;
         outcome
+    }
+
+    /// Forgets the parts: they are damaged. Nothing is here then.
+    ///
+    /// # Errors
+    /// [`WandbError::Store`].
+    pub async fn start_anew(&mut self) -> Result<(), WandbError> {
+        let Some(mut sparse) = self.sparse.take() else { return Err(self.interrupted()) };
+        let work = move || sparse.restart().map(|()| sparse);
+        let sparse = blocking(&self.label, work).await?.map_err(|source| self.store_error(source))?;
+        self.place = sparse.path().to_owned();
+        self.sparse = Some(sparse);
+        Ok(())
     }
 
     /// Forgets the parts, because all of the file is wanted.
