@@ -112,8 +112,15 @@ impl Histogram {
 
     /// What a row has for it.
     pub fn value(&self) -> Value {
-        json!({ "_type": "histogram", "values": self.counts, "bins": self.edges })
+        let all = |numbers: &[f64]| numbers.iter().map(|&number| shortest(number)).collect::<Vec<_>>();
+        json!({ "_type": "histogram", "values": all(&self.counts), "bins": all(&self.edges) })
     }
+}
+
+/// A whole number without a fraction, as the official client sends it on.
+fn shortest(number: f64) -> Value {
+    let whole = number.fract() == 0.0 && number.abs() < 2f64.powi(53);
+    if whole { json!(number as i64) } else { json!(number) }
 }
 
 impl Run {
@@ -248,7 +255,7 @@ mod tests {
     fn histograms_count_as_numpy_does() {
         // numpy.histogram([0, 1, 1, 2, nan], 4), without the nan.
         let histogram = Histogram::of(&[0.0, 1.0, 1.0, 2.0, f64::NAN], 4).unwrap();
-        let expected = r#"{"_type":"histogram","values":[1.0,0.0,2.0,1.0],"bins":[0.0,0.5,1.0,1.5,2.0]}"#;
+        let expected = r#"{"_type":"histogram","values":[1,0,2,1],"bins":[0,0.5,1,1.5,2]}"#;
         assert_eq!(histogram.value().to_string(), expected);
         let flat = Histogram::of(&[3.0, 3.0], 2).unwrap();
         assert_eq!((flat.counts, flat.edges), (vec![0.0, 2.0], vec![2.5, 3.0, 3.5]));
