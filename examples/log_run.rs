@@ -131,7 +131,7 @@ async fn job(run: Run) -> Outcome {
         run.log(object(json!({ "loss": loss, "nested": { "x": nested }, "text": "ü" }))).await?;
     }
     let mut table = Table::new([("x", ColumnKind::Integer), ("y", ColumnKind::Number)]);
-    table.push(vec![1u64.into(), 2.5.into()])?;
+    table.push(vec![1u64.into(), 4.75.into()])?;
     table.push(vec![3u64.into(), None::<f64>.into()])?;
     run.log_table("table", &table).await?;
     run.log_image("image", &Image::png(PIXEL)?.with_caption("a pixel")).await?;

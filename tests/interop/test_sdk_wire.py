@@ -105,7 +105,7 @@ SDK_JOB = """
                      config={"lr": 0.5, "layers": [1, 2], "nested": {"name": "x"}})
     for loss, nested in [(1.0, 0), (0.5, 1), (0.25, 2)]:
         run.log({"loss": loss, "nested": {"x": nested}, "text": "ü"})
-    run.log({"table": wandb.Table(columns=["x", "y"], data=[[1, 2.5], [3, None]])})
+    run.log({"table": wandb.Table(columns=["x", "y"], data=[[1, 4.75], [3, None]])})
     run.log({"image": wandb.Image(sys.argv[2], caption="a pixel")})
     artifact = wandb.Artifact("weights", "checkpoint", metadata={"seed": 1}, description="of the job")
     with artifact.new_file("weights.bin") as file:
@@ -236,7 +236,7 @@ def test_uploaded_bytes(both):
     same = theirs & ours
     # The artifact's own file is not compared: whoever comes second is told that the server has its bytes.
     assert any(body.startswith(b"\x89PNG") for body in same)
-    assert b'{"columns":["x","y"],"data":[[1,2.5],[3,null]]}' in same
+    assert b'{"columns":["x","y"],"data":[[1,4.75],[3,null]]}' in same
 
     def tables(bodies):
         return [json.loads(body) for body in bodies if body.startswith(b'{"_type') or b'"column_types"' in body]
