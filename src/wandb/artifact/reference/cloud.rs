@@ -44,6 +44,13 @@ pub(super) struct Getter<'a> {
     pub(super) place: &'a Place,
 }
 
+/// Why an attempt broke off, when another may do better.
+enum Broken {
+    Failed(object_store::Error),
+    /// Nothing came for too long, tries of the library itself included.
+    Idle,
+}
+
 impl Getter<'_> {
     /// Brings the object into the store, once it is known to be what was referred to.
     pub(super) async fn fetch(&self) -> Result<Fetched, WandbError> {
@@ -58,7 +65,7 @@ impl Getter<'_> {
         let path = Path::parse(&self.place.key).map_err(|error| self.failed(error.into()))?;
         let mut attempt = 0;
         while let Some(why) = self.attempt(&bucket, &path, &mut partial).await? {
-            let wait = self.budget.spend(Traffic::Object, attempt, None).ok_or_else(|| self.failed(why))?;
+            let wait = self.budget.spend(Traffic::Object, attempt, None).ok_or_else(|| self.given_up(why))?;
             tokio::time::sleep(wait).await;
             attempt += 1;
         }
@@ -75,7 +82,7 @@ impl Getter<'_> {
         bucket: &Arc<dyn ObjectStore>,
         path: &Path,
         partial: &mut Box<EtagPartial>,
-    ) -> Result<Option<object_store::Error>, WandbError> {
+    ) -> Result<Option<Broken>, WandbError> {
         if self.reference.is_unproven() && !partial.is_empty() {
             partial.restart().map_err(|source| self.store_error(source))?;
         }
@@ -84,49 +91,47 @@ impl Getter<'_> {
         if self.reference.size() == Some(from) && from > 0 {
             // All of it came before; whether it still is that version is asked without its bytes.
             let options = GetOptions { head: true, version: self.version(), ..GetOptions::default() };
-            let got = self.timely(bucket.get_opts(path, options)).await?;
+            let Some(got) = self.timely(bucket.get_opts(path, options)).await else { return Ok(Some(Broken::Idle)) };
             self.check(&got.map_err(|error| self.failed(error))?.meta)?;
             return Ok(None);
         }
         let options = GetOptions { range, version: self.version(), ..GetOptions::default() };
-        let got = match self.timely(bucket.get_opts(path, options)).await? {
-            Ok(got) => got,
+        let got = match self.timely(bucket.get_opts(path, options)).await {
+            None => return Ok(Some(Broken::Idle)),
+            Some(Ok(got)) => got,
             // It may have no bytes behind those that are here: only a fresh start can tell who is right.
-            Err(error @ object_store::Error::Generic { .. }) if from > 0 => {
+            Some(Err(error @ object_store::Error::Generic { .. })) if from > 0 => {
                 partial.restart().map_err(|source| self.store_error(source))?;
-                return Ok(Some(error));
+                return Ok(Some(Broken::Failed(error)));
             }
-            Err(error) => return Err(self.failed(error)),
+            Some(Err(error)) => return Err(self.failed(error)),
         };
         self.check(&got.meta)?;
         self.pour(got, partial).await
     }
 
-    async fn pour(
-        &self,
-        got: GetResult,
-        partial: &mut Box<EtagPartial>,
-    ) -> Result<Option<object_store::Error>, WandbError> {
+    async fn pour(&self, got: GetResult, partial: &mut Box<EtagPartial>) -> Result<Option<Broken>, WandbError> {
         let total = got.meta.size;
         let task = self.client.transport().progress.begin(Stage::Download, &self.reference.label(), Some(total));
         task.advance(partial.len());
         let mut body = got.into_stream();
         let mut batch = Vec::with_capacity(BATCH);
-        let mut broken = None;
-        while let Some(chunk) = self.timely(body.next()).await? {
-            match chunk {
-                Ok(chunk) => {
+        let broken = loop {
+            match self.timely(body.next()).await {
+                None => break Some(Broken::Idle),
+                Some(None) => break None,
+                Some(Some(Err(error))) => break Some(Broken::Failed(error)),
+                Some(Some(Ok(chunk))) => {
                     task.advance(chunk.len() as u64);
                     batch.extend_from_slice(&chunk);
                 }
-                Err(error) => broken = Some(error),
             }
             if batch.len() >= BATCH {
                 // A megabyte into the page cache: too short to be worth moving to another thread and back.
                 partial.append(&batch).map_err(|source| self.store_error(source))?;
                 batch.clear();
             }
-        }
+        };
         partial.append(&batch).map_err(|source| self.store_error(source))?;
         if broken.is_none() && partial.len() != total {
             return Err(self.changed(format!("{total} bytes"), format!("{} bytes", partial.len())));
@@ -165,11 +170,19 @@ impl Getter<'_> {
         }
     }
 
-    /// No longer than we wait for a byte.
-    async fn timely<T>(&self, work: impl Future<Output = T>) -> Result<T, WandbError> {
-        let idle = self.client.transport().idle_timeout();
-        let late = |_| WandbError::Timeout { what: self.reference.label(), seconds: idle.as_secs() };
-        tokio::time::timeout(idle, work).await.map_err(late)
+    /// No longer than we wait for a byte; `None` when that passed.
+    async fn timely<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.client.transport().idle_timeout(), work).await.ok()
+    }
+
+    fn given_up(&self, why: Broken) -> WandbError {
+        match why {
+            Broken::Failed(error) => self.failed(error),
+            Broken::Idle => {
+                let seconds = self.client.transport().idle_timeout().as_secs();
+                WandbError::Timeout { what: self.reference.label(), seconds }
+            }
+        }
     }
 
     fn changed(&self, expected: String, found: String) -> WandbError {
