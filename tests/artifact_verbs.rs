@@ -1,8 +1,8 @@
 //! The verbs on artifacts that are there already, as a user runs them: list, describe, trace, verify, edit, link, remove.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "a test may end loudly")]
 
-#[path = "support/served.rs"]
-mod served;
+#[path = "support/command.rs"]
+mod command;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,8 +10,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use command::{Served, refused};
 use serde_json::{Value, json};
-use served::{Served, refused};
 use wandb_pca::wandb::{Artifact, ArtifactDraft, Run, RunOptions};
 
 fn names(list: &Value, key: &str) -> Vec<String> {
@@ -85,7 +85,7 @@ fn what_is_there_is_listed_with_filters() {
 fn counting(served: &Served) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let (count, target) = (Arc::new(AtomicUsize::new(0)), served.base_url().trim_start_matches("http://").to_owned());
+    let (count, target) = (Arc::new(AtomicUsize::new(0)), served.base_url.trim_start_matches("http://").to_owned());
     let counted = Arc::clone(&count);
     std::thread::spawn(move || {
         for client in listener.incoming() {

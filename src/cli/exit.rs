@@ -186,6 +186,10 @@ fn wandb_hint(error: &WandbError) -> Option<&'static str> {
         Some("`wandb-pca artifact ls entity/project` lists what exists there")
     } else if error.is_network() {
         Some("check WANDB_BASE_URL and the connection; what was downloaded is kept, so the same command goes on")
+    } else if matches!(error, WandbError::Changed { .. }) {
+        Some(
+            "wait until nothing writes to the file, and run the same command again; what the server has is not sent twice",
+        )
     } else if error.is_integrity() {
         Some("nothing of it was kept under its name; try again, and tell the owner of the artifact if it stays")
     } else {

@@ -1,4 +1,5 @@
-//! The command as a user runs it, against a server of its own.
+//! The command as a user runs it, against a server of its own in another process.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -6,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use wandb_pca::redact::ApiKey;
+use wandb_pca::wandb::{Client, ClientOptions};
 
 /// The command with nothing of this machine's settings.
 pub fn command(arguments: &[&str]) -> Command {
@@ -13,7 +16,7 @@ pub fn command(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WANDB")) {
         command.env_remove(name);
     }
-    command.env("NETRC", "/nonexistent/netrc").args(arguments);
+    command.env("NETRC", "/nonexistent/netrc").args(arguments).stdin(Stdio::null());
     command
 }
 
@@ -35,11 +38,12 @@ pub fn refused(output: &Output, code: i32, words: &[&str]) {
     }
 }
 
-/// A server of our own for one test.
+/// A server, and a folder in which commands run.
 pub struct Served {
     process: Child,
     pub base_url: String,
     pub api_key: String,
+    pub entity: String,
     pub folder: tempfile::TempDir,
 }
 
@@ -53,7 +57,20 @@ impl Served {
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
-        Self { base_url: text("base_url"), api_key: text("api_key"), process, folder }
+        Self { base_url: text("base_url"), api_key: text("api_key"), entity: text("entity"), process, folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
+    pub fn client(&self) -> Client {
+        let key = ApiKey::parse(&self.api_key).unwrap();
+        Client::new(ClientOptions::new(self.base_url.clone()).with_api_key(Some(key))).unwrap()
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
@@ -61,14 +78,28 @@ impl Served {
     }
 
     pub fn with_key(&self, key: &str, arguments: &[&str]) -> Output {
-        let cache = self.folder.path().join("cache");
         command(arguments)
             .env("WANDB_BASE_URL", &self.base_url)
             .env("WANDB_API_KEY", key)
-            .env("WANDB_CACHE_DIR", cache)
-            .current_dir(self.folder.path())
+            .env("WANDB_CACHE_DIR", self.cache())
+            .current_dir(self.path())
             .output()
             .unwrap()
+    }
+
+    /// The exit code and the JSON that a command prints.
+    pub fn json(&self, arguments: &[&str]) -> (i32, Value) {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        let json = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("no JSON; {}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), json)
+    }
+
+    /// The JSON of a command that ends well.
+    pub fn ok(&self, arguments: &[&str]) -> Value {
+        let (code, json) = self.json(arguments);
+        assert_eq!(code, 0, "{json}");
+        json
     }
 }
 
