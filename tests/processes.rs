@@ -120,6 +120,30 @@ async fn processes_that_race_share_one_download() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn globs_choose_files_and_progress_adds_up() {
+    let server = Misbehaving::start().await;
+    let (first, second) = (noise(300_000), noise(200_000));
+    server.add("model", &[("a.ckpt", &first), ("deep/b.ckpt", &second), ("notes.txt", b"no"), ("deep/c.log", b"no")]);
+    let home = tempfile::tempdir().unwrap();
+    let mut command = get(&server, home.path());
+    command.args(["--progress", "json", "--include", "**/*.ckpt", "--include", "*.txt", "--exclude", "notes*"]);
+    let got = output(command).await;
+    assert!(got.status.success(), "{}", told(&got));
+    assert_eq!(objects(home.path()).len(), 2);
+    let events: Vec<serde_json::Value> =
+        told(&got).lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    assert_eq!((of("plan")[0]["tasks"].as_u64(), of("plan")[0]["total"].as_u64()), (Some(2), Some(500_000)));
+    let last = *of("total").last().unwrap();
+    assert_eq!((last["finished"].as_u64(), last["done"].as_u64()), (Some(2), Some(500_000)), "{last}");
+    assert_eq!(of("advance").iter().map(|event| event["amount"].as_u64().unwrap()).sum::<u64>(), 500_000);
+    let mut nothing = get(&server, home.path());
+    nothing.args(["--include", "*.bin"]);
+    let nothing = output(nothing).await;
+    assert_eq!(nothing.status.code(), Some(2), "{}", told(&nothing));
+}
+
 /// Runs `get` in a shell that first does `before`.
 fn get_after(before: &str, server: &Misbehaving, home: &Path) -> Command {
     let mut command = Command::new("sh");
