@@ -376,7 +376,9 @@ async fn what_cannot_be_uploaded_is_said() {
         (vec!["one", "--ttl", "soon"], 2, "30d"),
         (vec!["one", "--metadata", "[]"], 2, "JSON object"),
         (vec!["one", "--base", "v7"], 3, "not found"),
-        (vec!["--reference", "s3://bucket/key"], 1, "without a checksum"),
+        (vec!["--reference", "tape://archive/7"], 1, "without a checksum"),
+        #[cfg(not(feature = "cloud"))]
+        (vec!["--reference", "s3://bucket/key"], 1, "without the feature `cloud`"),
         (vec!["--reference", "https://me:secret@example.org/x"], 1, "password"),
     ] {
         let arguments = [&arguments[..], &["-n", "vectors/none"]].concat();

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use artifact::download::{DownloadOptions, DownloadedArtifact, DownloadedFile, Origin, Wanted};
-pub use artifact::draft::{ArtifactDraft, Checksum, Source, Ttl};
+pub use artifact::draft::{ArtifactDraft, Checksum, MOST_OBJECTS, Source, Ttl};
 pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::link::LinkTarget;

@@ -88,6 +88,8 @@ pub(super) struct Want<'a> {
     pub(super) if_range: Option<&'a str>,
     /// Send the key: for routes of the API itself.
     pub(super) with_key: bool,
+    /// A token of the address's own server; not along redirects.
+    pub(super) bearer: Option<&'a str>,
     /// Whose address it is.
     pub(super) trust: Trust,
     /// In which form.
@@ -245,6 +247,9 @@ impl Transport {
                 Encoding::Gzip => "gzip",
             };
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+            if let Some(token) = want.bearer.filter(|_| hop == 0) {
+                insert(&mut headers, header::AUTHORIZATION, &format!("Bearer {token}"))?;
+            }
             if want.from > 0 || want.until.is_some() {
                 let until = want.until.map(|until| until.saturating_sub(1).to_string()).unwrap_or_default();
                 insert(&mut headers, header::RANGE, &format!("bytes={}-{until}", want.from))?;

@@ -79,7 +79,7 @@ impl Client {
             let files = self.hash_all(&draft, algorithm).await?;
             let mut entries = draft.kept.clone();
             for reference in &draft.references {
-                for (path, entry) in self.reference_entries(&budget, &draft.name, reference).await? {
+                for (path, entry) in self.reference_entries(&budget, &draft, reference).await? {
                     let fresh = !files.contains_key(&path)
                         && entries.get(&path).is_none_or(|old| draft.kept.get(&path) == Some(old));
                     if !fresh {

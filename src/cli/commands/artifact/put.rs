@@ -31,6 +31,7 @@ fn options(args: &args::Put) -> anyhow::Result<PutOptions> {
     options.filter = Filter::new(&args.include, &args.exclude).map_err(usage)?;
     options.references = args.reference.iter().map(|text| reference(text)).collect();
     options.checksum = if args.no_checksum { Checksum::Skip } else { Checksum::Compute };
+    options.most_objects = args.max_objects;
     (options.aliases, options.tags) = (args.alias.clone(), args.tag.clone());
     options.description = args.description.clone();
     options.metadata = args.metadata.as_deref().map(metadata).transpose()?.unwrap_or_default();

@@ -35,6 +35,7 @@ use target::Target;
 
 pub use error::ReferenceError;
 pub use proof::Proof;
+pub(super) use target::{AZURE_HOSTS, Cloud, Place};
 
 /// A reference on its way: which entry wants it, and where it points by now.
 #[derive(Debug, Clone)]
