@@ -175,6 +175,23 @@ async fn what_is_gone_may_be_left_out_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn there_must_be_room_for_what_references_bring() {
+    let setting = setting().await;
+    let uri = format!("{}/object/data/x.bin", setting.stranger.base);
+    setting.server.refer("model", "vast.bin", &uri, ("x.bin-0", 1 << 60));
+    let error = setting.get().await.unwrap_err();
+    assert!(matches!(error, WandbError::NoSpace { needed, .. } if needed == (1 << 60) + LEN as u64), "{error:?}");
+    assert_eq!(setting.stranger.seen().len(), 0);
+    // What is here already takes no more.
+    let (artifact, manifest) = support::resolve(&client(&setting.server.base), "model").await;
+    let filter = wandb_pca::wandb::Filter::new(&[], &["vast.bin".to_owned()]).unwrap();
+    let wanted = [wandb_pca::wandb::Wanted { artifact, manifest, filter }];
+    client(&setting.server.base).download(&setting.store, &wanted, &DownloadOptions::default()).await.unwrap();
+    let error = setting.get().await.unwrap_err();
+    assert!(matches!(error, WandbError::NoSpace { needed, .. } if needed == 1 << 60), "{error:?}");
+}
+
+#[tokio::test]
 async fn without_a_checksum_nothing_is_proven_nor_reused() {
     let (server, stranger) = (Misbehaving::start().await, Misbehaving::start().await);
     stranger.add("data", &[("x.bin", b"hello")]);

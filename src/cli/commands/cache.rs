@@ -7,7 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use wandb_pca::app::{self, AppError, CachedObject, Corrupt, PruneMode};
-use wandb_pca::store::{PruneRules, Removal, Removed, Usage};
+use wandb_pca::store::{PruneRules, Removal, Removed, State, Usage};
 use wandb_pca::table::{ColumnKind, Table};
 
 use crate::cli::args;
@@ -30,6 +30,7 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
     let json = json!({
         "root": info.root,
         "objects": usage_json(info.objects),
+        "references": usage_json(info.references),
         "unverified": usage_json(info.unverified),
         "pinned": usage_json(info.pinned),
         "partials": usage_json(info.partials),
@@ -41,6 +42,7 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
     let mut text = format!("{}\n", printable(&info.root.display().to_string()));
     let parts = [
         ("objects", info.objects),
+        ("references", info.references),
         ("unverified", info.unverified),
         ("pinned", info.pinned),
         ("partial", info.partials),
@@ -68,11 +70,11 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
 async fn ls(context: &Context<'_>, args: &args::CacheLs) -> anyhow::Result<Output> {
     let globs = globs(&args.globs)?;
     let wanted = |found: &CachedObject| {
-        let digest = found.object.digest.to_string();
-        let named = || found.names.iter().any(|name| globs.is_match(name)) || globs.is_match(&digest);
+        let own = found.object.name.to_string();
+        let named = || found.names.iter().any(|name| globs.is_match(name)) || globs.is_match(&own);
         (globs.is_empty() || named())
             && (!args.pinned || !found.locks.is_empty())
-            && (!args.unverified || !found.object.verified)
+            && (!args.unverified || found.object.state != State::Verified)
             && (!args.unnamed || found.names.is_empty())
     };
     let objects: Vec<CachedObject> = app::cache_list(&context.session).await?.into_iter().filter(wanted).collect();
@@ -84,14 +86,10 @@ async fn ls(context: &Context<'_>, args: &args::CacheLs) -> anyhow::Result<Outpu
         ("names", ColumnKind::Text),
     ]);
     for found in &objects {
-        let state = match (found.object.verified, found.locks.is_empty()) {
-            (true, true) => "verified",
-            (true, false) => "verified, pinned",
-            (false, true) => "unverified",
-            (false, false) => "unverified, pinned",
-        };
+        let pinned = if found.locks.is_empty() { "" } else { ", pinned" };
+        let state = format!("{}{pinned}", found.object.state.name());
         table.push(vec![
-            found.object.digest.to_string().into(),
+            found.object.name.to_string().into(),
             bytes_text(found.object.size).into(),
             day(found.object.last_used).into(),
             state.into(),
@@ -112,6 +110,7 @@ async fn verify(context: &Context<'_>, args: &args::CacheVerify) -> anyhow::Resu
         "newly_verified": usage_json(found.newly_verified),
         "corrupt": found.corrupt.iter().map(object_json).collect::<Vec<_>>(),
         "removed": found.removed,
+        "unproven": usage_json(found.unproven),
     });
     let mut text = String::new();
     for corrupt in &found.corrupt {
@@ -122,6 +121,9 @@ async fn verify(context: &Context<'_>, args: &args::CacheVerify) -> anyhow::Resu
     }
     let (ok, new) = (found.ok, found.newly_verified.files);
     writeln!(text, "{} objects ok ({}), {new} of them not known before", ok.files, bytes_text(ok.bytes))?;
+    if found.unproven.files > 0 {
+        writeln!(text, "{} of references, put there by others, with nothing to hold them to", found.unproven.files)?;
+    }
     let output = Output { schema: "cache-verify/1", json, text };
     if found.corrupt.is_empty() {
         return Ok(output);
@@ -184,11 +186,12 @@ fn usage_json(usage: Usage) -> Value {
 
 fn object_json(found: &CachedObject) -> Value {
     json!({
-        "digest": found.object.digest.to_string(),
+        "digest": found.object.name.to_string(),
         "path": found.object.path,
         "size": found.object.size,
         "last_used": time(found.object.last_used),
-        "verified": found.object.verified,
+        "verified": found.object.state == State::Verified,
+        "state": found.object.state.name(),
         "names": found.names,
         "pinned_by": found.locks,
     })

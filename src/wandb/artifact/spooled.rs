@@ -16,7 +16,7 @@ use crate::store::write_durable;
 use super::super::Client;
 use super::super::error::WandbError;
 use super::super::offline::{ArtifactRecord, Home, JsonEntry, ManifestEntry, ManifestRecord, RunFolder};
-use super::draft::{ArtifactDraft, Basis, Source, Ttl};
+use super::draft::{ArtifactDraft, Basis, MOST_OBJECTS, Source, Ttl};
 use super::manifest::{Entry, Manifest, check_path};
 use super::prepare::PreparedArtifact;
 use super::source::{Hashing, file_error, hash};
@@ -214,6 +214,7 @@ fn draft(record: &ArtifactRecord, folder: &RunFolder) -> Result<ArtifactDraft, W
         kept,
         files,
         references: Vec::new(),
+        most_objects: MOST_OBJECTS,
         region: region.and_then(|region| serde_json::from_str(&region.value_json).ok()),
     })
 }

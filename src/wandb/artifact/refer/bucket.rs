@@ -30,6 +30,14 @@ pub(super) struct Found {
     pub(super) extra: Map<String, Value>,
 }
 
+/// What is under a name.
+enum Looked {
+    Object(Found),
+    /// Something that only stands for a folder.
+    Folder,
+    Nothing,
+}
+
 /// A look at what an address of a bucket stands for.
 pub(super) struct Survey<'a> {
     pub(super) client: &'a Client,
@@ -64,7 +72,10 @@ impl Survey<'_> {
         let mut named = None;
         if self.start.names_an_object() {
             let path = self.parsed(&self.start.place.key)?;
-            named = self.look(&store, &path, self.start.version.clone()).await?;
+            named = match self.look(&store, &path, self.start.version.clone()).await? {
+                Looked::Object(found) => Some(found),
+                Looked::Folder | Looked::Nothing => None,
+            };
             let whole = named.as_ref().is_some_and(|found| found.size > 0);
             if whole || self.start.version.is_some() {
                 return Ok(named.into_iter().collect());
@@ -74,17 +85,17 @@ impl Survey<'_> {
         Ok(if below.is_empty() { named.into_iter().collect() } else { below })
     }
 
-    /// An object by its name, unless there is none or it stands for a folder.
+    /// What is under a name.
     async fn look(
         &self,
         store: &Arc<dyn ObjectStore>,
         path: &Path,
         version: Option<String>,
-    ) -> Result<Option<Found>, WandbError> {
+    ) -> Result<Looked, WandbError> {
         let options = GetOptions { head: true, version: version.clone(), ..GetOptions::default() };
         let GetResult { meta, attributes, .. } = match store.get_opts(path, options).await {
             Ok(got) => got,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(object_store::Error::NotFound { .. }) => return Ok(Looked::Nothing),
             Err(error) => return Err(self.failed(error)),
         };
         let attribute = |attribute: Attribute| attributes.get(&attribute).map_or("", |value| value.as_ref());
@@ -92,7 +103,7 @@ impl Survey<'_> {
             Cloud::S3 => attribute(Attribute::ContentType).contains("x-directory"),
             _ => attribute(Attribute::Metadata("hdi_isfolder".into())) == "true",
         };
-        if folder { Ok(None) } else { self.found(meta, version).map(Some) }
+        if folder { Ok(Looked::Folder) } else { self.found(meta, version).map(Looked::Object) }
     }
 
     /// All objects below the address.
@@ -116,14 +127,18 @@ impl Survey<'_> {
             return metas.into_iter().map(|meta| self.found(meta, None)).collect();
         }
         // Listings of S3 say nothing of versions.
-        let mut work: Vec<BoxFuture<'_, Result<Found, WandbError>>> = Vec::with_capacity(metas.len());
+        let mut work: Vec<BoxFuture<'_, Result<Looked, WandbError>>> = Vec::with_capacity(metas.len());
         for meta in metas {
-            work.push(Box::pin(async move {
-                let found = self.look(store, &meta.location, None).await?;
-                found.ok_or_else(|| self.missing())
-            }));
+            work.push(Box::pin(async move { self.look(store, &meta.location, None).await }));
         }
-        stream::iter(work).buffered(self.client.concurrency()).try_collect().await
+        let looked: Vec<Looked> = stream::iter(work).buffered(self.client.concurrency()).try_collect().await?;
+        let object = |looked| match looked {
+            Looked::Object(found) => Some(Ok(found)),
+            Looked::Folder => None,
+            // It was listed a moment ago.
+            Looked::Nothing => Some(Err(self.missing())),
+        };
+        looked.into_iter().filter_map(object).collect()
     }
 
     fn found(&self, meta: ObjectMeta, asked: Option<String>) -> Result<Found, WandbError> {
