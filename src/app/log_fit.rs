@@ -8,9 +8,10 @@ use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Resum
 
 use super::error::AppError;
 use super::fit_folder::Fit;
+use super::fit_record::InputRecord;
 use super::fit_results::Results;
 use super::lock::LOCK_FILE;
-use super::report::{page_of, section};
+use super::report::page_of;
 use super::sample::Sampled;
 use super::session::Session;
 use super::sync::explain_wandb;
@@ -67,6 +68,9 @@ pub struct Unsent {
     pub reason: Option<String>,
 }
 
+/// What made the run.
+const PROGRAM: &str = concat!("wandb-pca ", env!("CARGO_PKG_VERSION"));
+
 /// Logs a fit that was written to `folder`.
 ///
 /// # Errors
@@ -78,7 +82,8 @@ pub async fn log_fit(
 ) -> Result<Logged, AppError> {
     let results = Results::of(fit)?;
     let page = page_of(fit)?;
-    let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
+    let summary = summary(fit)?;
+    let draft = pca_draft((fit, &summary), folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
     let used = inputs(fit)?;
     let run = start(session, fit, (options, "pca")).await?;
     let work = async {
@@ -91,11 +96,11 @@ pub async fn log_fit(
         if !options.without_artifact {
             artifacts.push(spool(&run, &draft).await?);
         }
-        run.set_summary(summary(fit)).await?;
+        run.set_summary(summary).await?;
         run.check_stop()?;
         if options.alert {
             let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
-            run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
+            run.alert(&format!("{} is fitted", name_of(fit)), &text, AlertLevel::Info).await?;
         }
         Ok(artifacts)
     };
@@ -139,49 +144,73 @@ pub async fn log_samples(
 
 /// Names of the artifact versions that the fit was made from.
 fn inputs(fit: &Fit) -> Result<Vec<QualifiedName>, AppError> {
-    let records = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned);
+    qualified(fit.record.inputs().filter_map(|record| record.resolved.as_ref()))
+}
+
+/// Versions by their full names.
+pub(super) fn qualified<'n>(names: impl Iterator<Item = &'n String>) -> Result<Vec<QualifiedName>, AppError> {
     let qualified = |name: &String| ArtifactName::parse(name)?.with_defaults(None, None);
-    let names = records.filter_map(|record| record.resolved.as_ref()).map(qualified).collect::<Result<_, _>>();
-    names.map_err(AppError::wandb("read the fit's inputs"))
+    names.map(qualified).collect::<Result<_, _>>().map_err(AppError::wandb("read the fit's inputs"))
 }
 
 /// Logs an artifact; the name of its version, or of its collection where the version is still to be made.
-async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
+pub(super) async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
     let logged = run.spool_artifact(draft).await?;
     Ok(logged.map_or_else(|| draft.name().to_owned(), |artifact| artifact.name().to_string()))
 }
 
 async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)) -> Result<Run, AppError> {
-    let own = inferred_home(fit);
-    let project = options.project.clone().or(session.project.clone()).or(own.as_ref().map(|(_, p)| p.clone()));
-    let entity = options.entity.clone().or(session.entity.clone()).or(own.map(|(entity, _)| entity));
+    let home = home_of(fit.record.finetuned.first());
+    let subject = Subject { job, name: format!("{job} {}", name_of(fit)), home, config: config(fit) };
+    start_run(session, options, subject).await
+}
+
+/// `model dataset`, or the model alone.
+fn name_of(fit: &Fit) -> String {
+    match &fit.record.dataset {
+        Some(dataset) => format!("{} {dataset}", fit.record.model),
+        None => fit.record.model.clone(),
+    }
+}
+
+/// What a run is about.
+pub(super) struct Subject<'s> {
+    /// Its job type.
+    pub(super) job: &'s str,
+    /// Its display name, unless told otherwise.
+    pub(super) name: String,
+    /// Entity and project, unless told otherwise.
+    pub(super) home: Option<(String, String)>,
+    /// Its configuration, which the options' overrides.
+    pub(super) config: Map<String, Value>,
+}
+
+/// Starts the run of a subject.
+pub(super) async fn start_run(session: &Session, options: &LogOptions, subject: Subject<'_>) -> Result<Run, AppError> {
+    let (own_entity, own_project) = subject.home.unzip();
+    let project = options.project.clone().or(session.project.clone()).or(own_project);
+    let entity = options.entity.clone().or(session.entity.clone()).or(own_entity);
     let project = project.unwrap_or_else(|| "uncategorized".to_owned());
-    let record = &fit.record;
-    let name = options.name.clone().unwrap_or_else(|| match &record.dataset {
-        Some(dataset) => format!("{job} {} {dataset}", record.model),
-        None => format!("{job} {}", record.model),
-    });
-    let mut own = config(fit);
-    own.extend(options.config.clone());
+    let mut config = subject.config;
+    config.extend(options.config.clone());
     let run = RunOptions::new(project.clone())
         .with_entity(entity)
-        .with_display_name(Some(name))
+        .with_display_name(Some(options.name.clone().unwrap_or(subject.name)))
         .with_id(options.id.clone())
         .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
-        .with_origin(Some(record.program.clone()), None)
+        .with_origin(Some(PROGRAM.to_owned()), None)
         .with_sweep(options.sweep.clone())
         .with_group(options.group.clone())
-        .with_job_type(Some(job.to_owned()))
+        .with_job_type(Some(subject.job.to_owned()))
         .with_tags(options.tags.clone())
         .with_notes(options.notes.clone())
-        .with_config(own);
+        .with_config(config);
     session.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
 }
 
 /// Entity and project of the fine-tuned checkpoints: results live beside them unless told otherwise.
-fn inferred_home(fit: &Fit) -> Option<(String, String)> {
-    let name = fit.record.finetuned.first()?.resolved.as_deref()?;
-    let mut parts = name.splitn(3, '/');
+pub(super) fn home_of(input: Option<&InputRecord>) -> Option<(String, String)> {
+    let mut parts = input?.resolved.as_deref()?.splitn(3, '/');
     Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
 }
 
@@ -216,7 +245,11 @@ pub(super) async fn finish(
     }
 }
 
-fn pca_draft(fit: &Fit, folder: &Path, page: &str) -> Result<ArtifactDraft, WandbError> {
+fn pca_draft(
+    (fit, summary): (&Fit, &Map<String, Value>),
+    folder: &Path,
+    page: &str,
+) -> Result<ArtifactDraft, WandbError> {
     let name = collection_name(fit, "pca");
     let mut draft = ArtifactDraft::new(name, "pca")?.with_description("PCA of task vectors, by layer");
     for (file, path) in Fit::files(folder) {
@@ -227,7 +260,7 @@ fn pca_draft(fit: &Fit, folder: &Path, page: &str) -> Result<ArtifactDraft, Wand
     }
     draft = draft.with_file("report.html", page.as_bytes().to_vec())?;
     let mut metadata = config(fit);
-    metadata.extend(summary(fit));
+    metadata.extend(summary.clone());
     draft.with_metadata(metadata)
 }
 
@@ -257,12 +290,16 @@ fn recipe_alias(recipe: &Map<String, Value>) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
-/// `<model>_<dataset>_<suffix>` with only what W&B allows in a collection's name.
+/// `<model>_<dataset>_<suffix>`.
 fn collection_name(fit: &Fit, suffix: &str) -> String {
+    let parts = [Some(fit.record.model.as_str()), fit.record.dataset.as_deref(), Some(suffix)];
+    allowed_name(&parts.into_iter().flatten().collect::<Vec<_>>().join("_"))
+}
+
+/// The name with only what W&B allows in a collection's.
+pub(super) fn allowed_name(name: &str) -> String {
     /// The longest name that W&B takes.
     const LONGEST: usize = 128;
-    let parts = [Some(fit.record.model.as_str()), fit.record.dataset.as_deref(), Some(suffix)];
-    let name = parts.into_iter().flatten().collect::<Vec<_>>().join("_");
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
     let name: Vec<char> = name.chars().map(allowed).collect();
     name[name.len().saturating_sub(LONGEST)..].iter().collect()
@@ -270,7 +307,7 @@ fn collection_name(fit: &Fit, suffix: &str) -> String {
 
 fn config(fit: &Fit) -> Map<String, Value> {
     let record = &fit.record;
-    let version = |input: &super::fit_record::InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
+    let version = |input: &InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
     let seeds: Vec<Value> =
         record.finetuned.iter().map(|input| input.seed.map_or_else(|| version(input), Value::from)).collect();
     object(json!({
@@ -286,7 +323,7 @@ fn config(fit: &Fit) -> Map<String, Value> {
 }
 
 /// About twenty numbers: W&B allows few keys in a project, so single layers are in the tables.
-fn summary(fit: &Fit) -> Map<String, Value> {
+fn summary(fit: &Fit) -> Result<Map<String, Value>, AppError> {
     let totals = &fit.record.totals;
     let mut summary = object(json!({
         "pca/layers_fitted": totals.layers,
@@ -299,17 +336,23 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         "pca/skipped_tensors": fit.record.skipped.len(),
         "pca/inputs_verified": fit.record.verified().name(),
     }));
-    if let Some(whole) = fit.whole_model() {
+    if let Some(whole) = fit.rows()?.whole() {
+        let row = &whole.row;
         summary.extend(object(json!({
-            "pca/whole_model/first_ratio": whole.spectrum.ratios.as_ref().and_then(|ratios| ratios.first().copied()),
-            "pca/whole_model/effective_rank": whole.spectrum.effective_rank,
-            "pca/whole_model/participation_ratio": whole.spectrum.participation_ratio,
-            "pca/whole_model/stable_rank": whole.spectrum.stable_rank,
-            "pca/whole_model/spectral_gap": whole.spectrum.spectral_gap,
-            "pca/whole_model/components_90": whole.spectrum.components_90,
-            "pca/whole_model/components_95": whole.spectrum.components_95,
-            "pca/whole_model/components_99": whole.spectrum.components_99,
-            "pca/whole_model/mean_cosine": whole.mean_cosine,
+            "pca/whole_model/first_ratio": row.first_ratio,
+            "pca/whole_model/first_ratio_error": row.first_ratio_certainty.error,
+            "pca/whole_model/first_ratio_null_high": row.first_ratio_certainty.null_high,
+            "pca/whole_model/effective_rank": row.effective_rank,
+            "pca/whole_model/effective_rank_error": row.effective_rank_certainty.error,
+            "pca/whole_model/effective_rank_null_low": row.effective_rank_certainty.null_low,
+            "pca/whole_model/participation_ratio": row.participation_ratio,
+            "pca/whole_model/stable_rank": row.stable_rank,
+            "pca/whole_model/spectral_gap": row.spectral_gap,
+            "pca/whole_model/components_90": row.components_90,
+            "pca/whole_model/components_95": row.components_95,
+            "pca/whole_model/components_99": row.components_99,
+            "pca/whole_model/mean_cosine": row.mean_cosine,
+            "pca/whole_model/total_variance_error": row.total_variance_error,
         })));
     }
     let most = fit.layers.iter().max_by(|a, b| a.pca.total_variance().total_cmp(&b.pca.total_variance()));
@@ -317,7 +360,7 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         summary.insert("pca/top_layer".to_owned(), json!(layer.layer.name));
         summary.insert("pca/top_layer_variance".to_owned(), json!(layer.pca.total_variance()));
     }
-    summary
+    Ok(summary)
 }
 
 pub(super) fn object(value: Value) -> Map<String, Value> {
