@@ -102,7 +102,7 @@ fn torch(value: &[u8], method: zip::CompressionMethod) -> Vec<u8> {
 
 /// Pushes four floats and keeps them in memo entry 0.
 const TENSOR: &[u8] =
-    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpu\
+    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu\
     K\x04tQK\x00(K\x02K\x02t(K\x02K\x01t\x89}tRq\x000";
 
 fn text(text: &str) -> Vec<u8> {
@@ -135,7 +135,7 @@ fn no_pickle_takes_more_than_its_file_and_64_mib() {
         ("objects", [b"ca\nb\nq\x000", &b"h\x00)R0".repeat(2 * MIB)[..]].concat()),
         ("one long list", [b"](", &b"N".repeat(200_000)[..], b"e"].concat().repeat(20)),
         ("memo", [b"N", &memo[..]].concat()),
-        ("many names", many_names(600_000)),
+        ("many names", many_names(300_000)),
         ("long names", [TENSOR, b"}", &[&text(&"n".repeat(MIB))[..], b"h\x00s"].concat().repeat(30)].concat()),
         ("doubled modules", doubled_modules()),
     ];
@@ -149,7 +149,7 @@ fn no_pickle_takes_more_than_its_file_and_64_mib() {
 fn no_header_index_or_record_takes_more_than_its_file_and_64_mib() {
     let safetensors = |header: String| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
     let empty = "{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}";
-    let tensors: Vec<String> = (0..500_000).map(|at| format!("\"{at:x}\":{empty}")).collect();
+    let tensors: Vec<String> = (0..250_000).map(|at| format!("\"{at:x}\":{empty}")).collect();
     check("empty tensors", &safetensors(format!("{{{}}}", tensors.join(","))));
     let dimensions = vec!["1"; 8 * MIB].join(",");
     let header = format!("{{\"w\":{{\"dtype\":\"F32\",\"shape\":[{dimensions}],\"data_offsets\":[0,4]}}}}");
@@ -176,8 +176,8 @@ fn a_wrapped_checkpoint_is_inflated_to_disk_when_there_is_a_folder_for_it() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     };
-    let weights: Vec<u8> = (0..24 * MIB).map(|_| random()).collect();
-    let view = TensorView::contiguous(Dtype::F32, vec![6 * MIB], weights).unwrap();
+    let weights: Vec<u8> = (0..12 * MIB).map(|_| random()).collect();
+    let view = TensorView::contiguous(Dtype::F32, vec![3 * MIB], weights).unwrap();
     let mut inner = Cursor::new(Vec::new());
     write_torch(&mut inner, &[NamedTensor::new("w", &view)]).unwrap();
     let outer = archive(&[("checkpoint.ckpt", inner.get_ref())], zip::CompressionMethod::Deflated);
@@ -186,10 +186,10 @@ fn a_wrapped_checkpoint_is_inflated_to_disk_when_there_is_a_folder_for_it() {
     std::fs::write(&path, outer).unwrap();
     let mut options = OpenOptions::default();
     let (read, in_memory) = peak(|| read_all(&path, &options).unwrap());
-    assert!((24 * MIB..26 * MIB).contains(&in_memory), "one copy and little else: {in_memory}");
+    assert!((12 * MIB..14 * MIB).contains(&in_memory), "one copy and little else: {in_memory}");
     options.scratch = Some(folder.path().join("made/when/needed"));
     let (again, on_disk) = peak(|| read_all(&path, &options).unwrap());
-    assert_eq!((read, again), (6 * MIB, 6 * MIB));
-    assert!(on_disk < 3 * MIB, "{on_disk}");
+    assert_eq!((read, again), (3 * MIB, 3 * MIB));
+    assert!(on_disk < 2 * MIB, "{on_disk}");
     assert_eq!(std::fs::read_dir(folder.path().join("made/when/needed")).unwrap().count(), 0, "it has no name");
 }

@@ -14,7 +14,7 @@ use super::pieces::{Piece, Pieces, is_grid};
 use super::source::Bytes;
 use super::torch::archive::Archive;
 use super::torch::distributed::{self as metadata, Entry};
-use super::torch::{BARE, Found, TorchError, check_globals, printable};
+use super::torch::{BARE, Found, TensorLayout, TorchError, check_globals, printable};
 use super::zip::Directory;
 use super::{Checkpoint, Format, OpenOptions};
 use crate::tensor::{Dtype, element_count};
@@ -50,11 +50,11 @@ pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Checkpoint, C
     for entry in entries {
         let name = entry.name.clone();
         let tensor = match folder.tensor(entry, &file)? {
-            Read::Part(part, layout) => {
+            Ok((part, layout)) => {
                 parts.push(part);
                 Ok(layout)
             }
-            Read::Skipped(reason) => Err(reason),
+            Err(reason) => Err(reason),
         };
         found.push((parts.len().saturating_sub(1), Found { name, tensor }));
     }
@@ -68,11 +68,8 @@ fn bytes_in(folder: &Path) -> u64 {
     files.filter_map(|file| file.metadata().ok()).filter(|metadata| metadata.is_file()).map(|file| file.len()).sum()
 }
 
-/// What came of one tensor.
-enum Read {
-    Part(Part, super::torch::TensorLayout),
-    Skipped(String),
-}
+/// One tensor or piece, or the reason why it is not read.
+type Read = Result<(Part, TensorLayout), String>;
 
 struct Folder<'a> {
     folder: &'a Path,
@@ -116,8 +113,8 @@ impl Folder<'_> {
         let mut pieces = Vec::with_capacity(entry.pieces.len());
         for piece in entry.pieces {
             let (part, layout) = match self.piece(&piece, &entry.name)? {
-                Read::Part(part, layout) => (part, layout),
-                skipped => return Ok(skipped),
+                Ok(read) => read,
+                Err(reason) => return Ok(Err(reason)),
             };
             if *dtype.get_or_insert(layout.dtype) != layout.dtype {
                 return Err(malformed("its pieces are of different dtypes, or of another than the metadata say"));
@@ -128,19 +125,18 @@ impl Folder<'_> {
             pieces.push(Piece { part, layout, at: piece.at });
         }
         let Some(dtype) = dtype else { return Err(malformed("its dtype is unknown")) };
-        Ok(self.join(dtype, entry.shape, pieces))
+        Ok(Ok(self.join(dtype, entry.shape, pieces)))
     }
 
     /// A tensor in one piece is read where it lies.
-    fn join(&self, dtype: Dtype, shape: Vec<usize>, mut pieces: Vec<Piece>) -> Read {
+    fn join(&self, dtype: Dtype, shape: Vec<usize>, mut pieces: Vec<Piece>) -> (Part, TensorLayout) {
         if pieces.len() == 1
             && let Some(only) = pieces.pop()
         {
-            return Read::Part(only.part, only.layout);
+            return (only.part, only.layout);
         }
         let file = self.folder.display().to_string();
-        let (part, layout) = Part::of_pieces(file, Pieces { dtype, shape, pieces });
-        Read::Part(part, layout)
+        Part::of_pieces(file, Pieces { dtype, shape, pieces })
     }
 
     /// Reads the directory and the pickle of one piece.
@@ -163,10 +159,7 @@ impl Folder<'_> {
         let found = parsed.found.pop().filter(|found| found.name == BARE && parsed.found.is_empty());
         let found = found.ok_or_else(no_tensor)?;
         let part = Part::new(file.clone(), bytes, Some(directory), parsed.order, parsed.storages);
-        Ok(match found.tensor {
-            Ok(layout) => Read::Part(part, layout),
-            Err(reason) => Read::Skipped(reason),
-        })
+        Ok(found.tensor.map(|layout| (part, layout)))
     }
 
     /// Maps a file of the folder, once.

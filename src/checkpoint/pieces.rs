@@ -117,7 +117,9 @@ pub(super) fn is_grid<'b>(whole: &[usize], boxes: impl Iterator<Item = (&'b [usi
 mod tests {
     use super::*;
 
-    fn grid(whole: &[usize], boxes: &[(&[usize], &[usize])]) -> bool {
+    type Box<'a> = (&'a [usize], &'a [usize]);
+
+    fn grid(whole: &[usize], boxes: &[Box<'_>]) -> bool {
         is_grid(whole, boxes.iter().copied())
     }
 
@@ -126,7 +128,7 @@ mod tests {
         assert!(grid(&[], &[(&[], &[])]), "a scalar in one piece");
         assert!(grid(&[5], &[(&[0], &[3]), (&[3], &[2])]));
         assert!(grid(&[2, 4], &[(&[1, 3], &[1, 1]), (&[0, 0], &[1, 3]), (&[1, 0], &[1, 3]), (&[0, 3], &[1, 1])]));
-        let wrong: [(&[usize], &[(&[usize], &[usize])]); 8] = [
+        let wrong: [(&[usize], &[Box<'_>]); 8] = [
             (&[5], &[]),
             (&[], &[(&[], &[]), (&[], &[])]),
             (&[5], &[(&[0], &[3])]),
