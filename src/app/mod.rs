@@ -5,6 +5,7 @@
 
 mod alert;
 pub mod artifact;
+mod begin_run;
 mod blocking;
 mod cache;
 #[cfg(feature = "server")]
@@ -16,6 +17,7 @@ mod error;
 mod fit;
 mod fit_charts;
 mod fit_folder;
+mod fit_in_run;
 mod fit_record;
 mod fit_results;
 mod input;
@@ -35,7 +37,7 @@ mod session;
 pub mod study;
 mod sync;
 
-pub use alert::{Alert, alert_failed_fit};
+pub use alert::Alert;
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
 };
@@ -43,6 +45,7 @@ pub use diff::{DiffOptions, Difference, diff};
 pub use error::{AppError, FailureKind, Lack, Missing};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};
+pub use fit_in_run::fit_in_run;
 pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
 pub use input::{Input, InputError, Seeded, expand, parse_seeds};
 pub use inspect::{InspectOptions, Inspection, Norms, inspect};
