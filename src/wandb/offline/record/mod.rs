@@ -16,12 +16,17 @@ use prost::{Message, Oneof};
 
 pub(crate) use artifact::{ArtifactRecord, JsonEntry, ManifestEntry, ManifestRecord, UseArtifactRecord};
 pub(crate) use environment::{CpuInfo, EnvironmentRecord, GpuNvidiaInfo};
-#[cfg(test)]
-pub(crate) use item::Typed;
 pub(crate) use item::{Item, Timestamp};
 pub(crate) use row::{HistoryRecord, HistoryStep, OutputRawRecord, StatsRecord};
 pub(crate) use run::{
     AlertRecord, ConfigRecord, ExitRecord, FilesItem, FilesRecord, MetricRecord, RunRecord, SummaryRecord,
+};
+
+#[cfg(test)]
+pub(crate) use {
+    environment::{DiskInfo, MemoryInfo},
+    item::Typed,
+    run::GitRepoRecord,
 };
 
 /// One record of the log.
