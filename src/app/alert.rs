@@ -22,9 +22,9 @@ pub struct Alert {
 /// Tells that a fit failed before there was a run for it, through one made to tell. That it could not be told changes
 /// nothing else, and is noted.
 pub(super) async fn alert_failed_fit(session: &Session, options: &LogOptions, subject: &Subject, error: &AppError) {
-    let name = subject.run_name(options, "pca");
+    let run = subject.run_options(session, options);
+    let name = run.display_name.as_deref().unwrap_or("a fit");
     let alert = Alert { title: format!("{name} failed"), text: explain(error), level: AlertLevel::Error };
-    let run = subject.run_options(session, (options, "pca"));
     if let Err(error) = send(session, run, &alert).await {
         session.progress.note(&explain(&error));
     }

@@ -8,6 +8,7 @@ use crate::wandb::{AlertLevel, ArtifactName, ConsoleStream, Resume, Run, RunOpti
 use super::error::{AppError, FailureKind};
 use super::fit::FitOptions;
 use super::fit_folder::Fit;
+use super::fit_record::{FitRecord, InputRecord};
 use super::input::Input;
 use super::log_fit::{LogOptions, object};
 use super::session::Session;
@@ -19,28 +20,26 @@ pub(super) const PROGRAM: &str = concat!("wandb-pca ", env!("CARGO_PKG_VERSION")
 /// What a run is about.
 #[derive(Debug, Clone)]
 pub(super) struct Subject {
-    pub(super) model: String,
-    pub(super) dataset: Option<String>,
-    /// Entity and project of the fine-tuned checkpoints, where they are known: results live beside them unless told
-    /// otherwise.
+    /// Its job type.
+    pub(super) job: &'static str,
+    /// Its display name, unless told otherwise.
+    pub(super) name: String,
+    /// Entity and project, as far as they are known, unless told otherwise.
     pub(super) home: (Option<String>, Option<String>),
+    /// Its configuration, which the options' overrides.
     pub(super) config: Map<String, Value>,
 }
 
 impl Subject {
-    /// A fit that was made.
-    pub(super) fn of(fit: &Fit) -> Self {
-        let record = &fit.record;
-        let tuned = record.finetuned.first().and_then(|input| input.resolved.as_deref());
-        let mut parts = tuned.into_iter().flat_map(|name| name.splitn(3, '/')).map(str::to_owned);
-        let home = (parts.next(), parts.next());
-        Self { model: record.model.clone(), dataset: record.dataset.clone(), home, config: config(fit) }
+    /// A job on a fit that was made.
+    pub(super) fn of(job: &'static str, fit: &Fit) -> Self {
+        let name = format!("{job} {}", name_of(&fit.record));
+        Self { job, name, home: home_of(fit.record.finetuned.first()), config: config(fit) }
     }
 
     /// A fit that is still to be made.
     pub(super) fn planned(options: &FitOptions) -> Self {
         let (model, dataset) = options.names();
-        let tuned = options.finetuned.first().map(|seeded| &seeded.input);
         let config = object(json!({
             "model": model,
             "dataset": dataset,
@@ -50,25 +49,15 @@ impl Subject {
             "layers": options.layer_globs,
             "program": PROGRAM,
         }));
-        let home = match tuned {
-            Some(Input::Artifact(name)) => home_of(name),
+        let home = match options.finetuned.first().map(|seeded| &seeded.input) {
+            Some(Input::Artifact(name)) => home_of_name(name),
             Some(Input::File(_)) | None => (None, None),
         };
-        Self { model, dataset, home, config }
-    }
-}
-
-impl Subject {
-    /// What the run of a job on it is called.
-    pub(super) fn run_name(&self, options: &LogOptions, job: &str) -> String {
-        options.name.clone().unwrap_or_else(|| match &self.dataset {
-            Some(dataset) => format!("{job} {} {dataset}", self.model),
-            None => format!("{job} {}", self.model),
-        })
+        Self { job: "pca", name: format!("pca {}", named(&model, dataset.as_deref())), home, config }
     }
 
-    /// The run of a job on it.
-    pub(super) fn run_options(&self, session: &Session, (options, job): (&LogOptions, &str)) -> RunOptions {
+    /// The run of it.
+    pub(super) fn run_options(&self, session: &Session, options: &LogOptions) -> RunOptions {
         let (entity, project) = self.home.clone();
         let project = options.project.clone().or(session.project.clone()).or(project);
         let entity = options.entity.clone().or(session.entity.clone()).or(entity);
@@ -76,21 +65,37 @@ impl Subject {
         config.extend(options.config.clone());
         RunOptions::new(project.unwrap_or_else(|| "uncategorized".to_owned()))
             .with_entity(entity)
-            .with_display_name(Some(self.run_name(options, job)))
+            .with_display_name(Some(options.name.clone().unwrap_or_else(|| self.name.clone())))
             .with_id(options.id.clone())
             .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
             .with_origin(Some(PROGRAM.to_owned()), None)
             .with_sweep(options.sweep.clone())
             .with_group(options.group.clone())
-            .with_job_type(Some(job.to_owned()))
+            .with_job_type(Some(self.job.to_owned()))
             .with_tags(options.tags.clone())
             .with_notes(options.notes.clone())
             .with_config(config)
     }
 }
 
-/// A registry is no place for runs.
-fn home_of(name: &ArtifactName) -> (Option<String>, Option<String>) {
+/// `model dataset`, or the model alone.
+pub(super) fn name_of(record: &FitRecord) -> String {
+    named(&record.model, record.dataset.as_deref())
+}
+
+fn named(model: &str, dataset: Option<&str>) -> String {
+    dataset.map_or_else(|| model.to_owned(), |dataset| format!("{model} {dataset}"))
+}
+
+/// Entity and project of a fine-tuned checkpoint: results live beside them unless told otherwise.
+pub(super) fn home_of(input: Option<&InputRecord>) -> (Option<String>, Option<String>) {
+    let resolved = input.and_then(|input| input.resolved.as_deref());
+    let mut parts = resolved.into_iter().flat_map(|name| name.splitn(3, '/')).map(str::to_owned);
+    (parts.next(), parts.next())
+}
+
+/// The same by its name; a registry is no place for runs.
+fn home_of_name(name: &ArtifactName) -> (Option<String>, Option<String>) {
     let owned = |part: Option<&str>| part.map(str::to_owned);
     if name.project().is_some_and(is_registry) { (None, None) } else { (owned(name.entity()), owned(name.project())) }
 }
@@ -98,7 +103,7 @@ fn home_of(name: &ArtifactName) -> (Option<String>, Option<String>) {
 /// The configuration of a fit's run.
 pub(super) fn config(fit: &Fit) -> Map<String, Value> {
     let record = &fit.record;
-    let version = |input: &super::fit_record::InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
+    let version = |input: &InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
     let seeds: Vec<Value> =
         record.finetuned.iter().map(|input| input.seed.map_or_else(|| version(input), Value::from)).collect();
     object(json!({
@@ -117,8 +122,8 @@ pub(super) fn config(fit: &Fit) -> Map<String, Value> {
 ///
 /// # Errors
 /// [`AppError::Wandb`].
-pub(super) async fn begin(session: &Session, subject: &Subject, wish: (&LogOptions, &str)) -> Result<Run, AppError> {
-    let run = subject.run_options(session, wish);
+pub(super) async fn begin(session: &Session, options: &LogOptions, subject: &Subject) -> Result<Run, AppError> {
+    let run = subject.run_options(session, options);
     let project = run.project.clone();
     session.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
 }

@@ -109,6 +109,20 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// A folder that should hold a comparison holds a damaged one.
+    #[error("{} is not a comparison: {reason}", path.display())]
+    NotAComparison {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Fits that say nothing about each other.
+    #[error("the fits cannot be compared: {reason}")]
+    NotComparable {
+        /// Why not.
+        reason: String,
+    },
     /// The artifact holds no checkpoint, or several.
     #[error("{artifact} holds {found}, so it is not clear which file is the checkpoint")]
     WhichFile {

@@ -18,6 +18,7 @@ use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
+use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
 use super::lock::{LOCK_FILE, Lock};
 use super::parts::{Extent, Wish, pull_chosen_parts};
@@ -47,6 +48,8 @@ pub struct FitOptions {
     pub key: Option<String>,
     /// The checkpoint in artifacts that hold several files.
     pub file: Option<String>,
+    /// Draws of the null model: how often every layer's spectrum is made from random directions. 0 leaves it out.
+    pub null_draws: usize,
     /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
     pub extent: Extent,
     /// What to do with the lock in `folder`, where there is one.
@@ -63,6 +66,7 @@ impl FitOptions {
             model: None,
             dataset: None,
             layer_globs: Vec::new(),
+            null_draws: NULL_DRAWS,
             key: None,
             file: None,
             extent: Extent::default(),
@@ -174,7 +178,7 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
         })?;
-        let fit = Fit { record: record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
+        let fit = Fit::new(record(&options, &pulled, &layers, &fits)?, fits, lock);
         fit.write(&options.folder)?;
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &options.folder.join(LOCK_FILE))?;
@@ -302,6 +306,7 @@ pub(super) fn record(
         finetuned: inputs.collect(),
         layer_globs: options.layer_globs.clone(),
         key: options.key.clone(),
+        null_draws: Some(options.null_draws),
         totals: totals(fits),
         layers: fits
             .iter()

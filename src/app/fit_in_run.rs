@@ -26,7 +26,7 @@ pub async fn fit_in_run(
             return Ok((None, make(session, planned).await));
         }
         planned.check()?;
-        let run = begin(session, &subject, (log, "pca")).await?;
+        let run = begin(session, log, &subject).await?;
         let outcome = run.unless_stopped(make(session, planned)).await;
         Ok((Some(run), outcome.unwrap_or_else(|stopped| Err(AppError::wandb("finish the fit")(stopped)))))
     };

@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Run, WandbError};
 
-use super::begin_run::{Subject, abandon, begin, config};
+use super::begin_run::{Subject, abandon, begin, config, name_of};
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_results::Results;
 use super::lock::LOCK_FILE;
-use super::report::{page_of, section};
+use super::report::page_of;
 use super::sample::Sampled;
 use super::session::Session;
 use super::sync::explain_wandb;
@@ -77,7 +77,7 @@ pub async fn log_fit(
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let run = begin(session, &Subject::of(fit), (options, "pca")).await?;
+    let run = begin(session, options, &Subject::of("pca", fit)).await?;
     log_into(session, run, (fit, folder), options).await
 }
 
@@ -92,11 +92,11 @@ pub(super) async fn log_into(
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
     let material = || {
-        let (results, page) = (Results::of(fit)?, page_of(fit)?);
-        let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
-        Ok((results, page, draft, inputs(fit)?))
+        let (results, page, summary) = (Results::of(fit)?, page_of(fit)?, summary(fit)?);
+        let draft = pca_draft((fit, &summary), folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
+        Ok((results, page, summary, draft, inputs(fit)?))
     };
-    let (results, page, draft, used) = match material() {
+    let (results, page, summary, draft, used) = match material() {
         Ok(material) => material,
         Err(error) => return Err(abandon(run, error, options).await),
     };
@@ -113,11 +113,11 @@ pub(super) async fn log_into(
         if !options.without_artifact {
             artifacts.push(spool(&run, &draft).await?);
         }
-        run.set_summary(summary(fit)).await?;
+        run.set_summary(summary).await?;
         run.check_stop()?;
         if options.alert {
             let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
-            run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
+            run.alert(&format!("{} is fitted", name_of(&fit.record)), &text, AlertLevel::Info).await?;
         }
         Ok(artifacts)
     };
@@ -137,7 +137,7 @@ pub async fn log_samples(
     let drafts = models.iter().map(|model| sample_draft(fit, model)).collect::<Result<Vec<_>, _>>();
     let drafts = drafts.map_err(AppError::wandb("describe the sampled models"))?;
     let used = inputs(fit)?;
-    let run = begin(session, &Subject::of(fit), (options, "sample")).await?;
+    let run = begin(session, options, &Subject::of("sample", fit)).await?;
     let work = async {
         for name in &used {
             run.use_version(name).await?;
@@ -161,14 +161,17 @@ pub async fn log_samples(
 
 /// Names of the artifact versions that the fit was made from.
 fn inputs(fit: &Fit) -> Result<Vec<QualifiedName>, AppError> {
-    let records = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned);
+    qualified(fit.record.inputs().filter_map(|record| record.resolved.as_ref()))
+}
+
+/// Versions by their full names.
+pub(super) fn qualified<'n>(names: impl Iterator<Item = &'n String>) -> Result<Vec<QualifiedName>, AppError> {
     let qualified = |name: &String| ArtifactName::parse(name)?.with_defaults(None, None);
-    let names = records.filter_map(|record| record.resolved.as_ref()).map(qualified).collect::<Result<_, _>>();
-    names.map_err(AppError::wandb("read the fit's inputs"))
+    names.map(qualified).collect::<Result<_, _>>().map_err(AppError::wandb("read the fit's inputs"))
 }
 
 /// Logs an artifact; the name of its version, or of its collection where the version is still to be made.
-async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
+pub(super) async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
     let logged = run.spool_artifact(draft).await?;
     Ok(logged.map_or_else(|| draft.name().to_owned(), |artifact| artifact.name().to_string()))
 }
@@ -201,7 +204,11 @@ pub(super) async fn finish(
     }
 }
 
-fn pca_draft(fit: &Fit, folder: &Path, page: &str) -> Result<ArtifactDraft, WandbError> {
+fn pca_draft(
+    (fit, summary): (&Fit, &Map<String, Value>),
+    folder: &Path,
+    page: &str,
+) -> Result<ArtifactDraft, WandbError> {
     let name = collection_name(fit, "pca");
     let mut draft = ArtifactDraft::new(name, "pca")?.with_description("PCA of task vectors, by layer");
     for (file, path) in Fit::files(folder) {
@@ -212,7 +219,7 @@ fn pca_draft(fit: &Fit, folder: &Path, page: &str) -> Result<ArtifactDraft, Wand
     }
     draft = draft.with_file("report.html", page.as_bytes().to_vec())?;
     let mut metadata = config(fit);
-    metadata.extend(summary(fit));
+    metadata.extend(summary.clone());
     draft.with_metadata(metadata)
 }
 
@@ -242,19 +249,23 @@ fn recipe_alias(recipe: &Map<String, Value>) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
-/// `<model>_<dataset>_<suffix>` with only what W&B allows in a collection's name.
+/// `<model>_<dataset>_<suffix>`.
 fn collection_name(fit: &Fit, suffix: &str) -> String {
+    let parts = [Some(fit.record.model.as_str()), fit.record.dataset.as_deref(), Some(suffix)];
+    allowed_name(&parts.into_iter().flatten().collect::<Vec<_>>().join("_"))
+}
+
+/// The name with only what W&B allows in a collection's.
+pub(super) fn allowed_name(name: &str) -> String {
     /// The longest name that W&B takes.
     const LONGEST: usize = 128;
-    let parts = [Some(fit.record.model.as_str()), fit.record.dataset.as_deref(), Some(suffix)];
-    let name = parts.into_iter().flatten().collect::<Vec<_>>().join("_");
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
     let name: Vec<char> = name.chars().map(allowed).collect();
     name[name.len().saturating_sub(LONGEST)..].iter().collect()
 }
 
 /// About twenty numbers: W&B allows few keys in a project, so single layers are in the tables.
-fn summary(fit: &Fit) -> Map<String, Value> {
+fn summary(fit: &Fit) -> Result<Map<String, Value>, AppError> {
     let totals = &fit.record.totals;
     let mut summary = object(json!({
         "pca/layers_fitted": totals.layers,
@@ -267,17 +278,23 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         "pca/skipped_tensors": fit.record.skipped.len(),
         "pca/inputs_verified": fit.record.verified().name(),
     }));
-    if let Some(whole) = fit.whole_model() {
+    if let Some(whole) = fit.rows()?.whole() {
+        let row = &whole.row;
         summary.extend(object(json!({
-            "pca/whole_model/first_ratio": whole.spectrum.ratios.as_ref().and_then(|ratios| ratios.first().copied()),
-            "pca/whole_model/effective_rank": whole.spectrum.effective_rank,
-            "pca/whole_model/participation_ratio": whole.spectrum.participation_ratio,
-            "pca/whole_model/stable_rank": whole.spectrum.stable_rank,
-            "pca/whole_model/spectral_gap": whole.spectrum.spectral_gap,
-            "pca/whole_model/components_90": whole.spectrum.components_90,
-            "pca/whole_model/components_95": whole.spectrum.components_95,
-            "pca/whole_model/components_99": whole.spectrum.components_99,
-            "pca/whole_model/mean_cosine": whole.mean_cosine,
+            "pca/whole_model/first_ratio": row.first_ratio,
+            "pca/whole_model/first_ratio_error": row.first_ratio_certainty.error,
+            "pca/whole_model/first_ratio_null_high": row.first_ratio_certainty.null_high,
+            "pca/whole_model/effective_rank": row.effective_rank,
+            "pca/whole_model/effective_rank_error": row.effective_rank_certainty.error,
+            "pca/whole_model/effective_rank_null_low": row.effective_rank_certainty.null_low,
+            "pca/whole_model/participation_ratio": row.participation_ratio,
+            "pca/whole_model/stable_rank": row.stable_rank,
+            "pca/whole_model/spectral_gap": row.spectral_gap,
+            "pca/whole_model/components_90": row.components_90,
+            "pca/whole_model/components_95": row.components_95,
+            "pca/whole_model/components_99": row.components_99,
+            "pca/whole_model/mean_cosine": row.mean_cosine,
+            "pca/whole_model/total_variance_error": row.total_variance_error,
         })));
     }
     let most = fit.layers.iter().max_by(|a, b| a.pca.total_variance().total_cmp(&b.pca.total_variance()));
@@ -285,7 +302,7 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         summary.insert("pca/top_layer".to_owned(), json!(layer.layer.name));
         summary.insert("pca/top_layer_variance".to_owned(), json!(layer.pca.total_variance()));
     }
-    summary
+    Ok(summary)
 }
 
 pub(super) fn object(value: Value) -> Map<String, Value> {

@@ -10,16 +10,13 @@ use crate::checkpoint::{Checkpoint, NamedTensor, SourceError, TensorSource, writ
 use crate::progress::{Progress, Stage, Task};
 use crate::store::{DurableFile, write_durable};
 use crate::tensor::{Dtype, TensorView};
-use crate::wandb::ArtifactName;
 
 use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit::{self, Trouble};
 use super::fit_folder::Fit;
-use super::fit_record::InputRecord;
-use super::input::{Input, Seeded};
-use super::pinned::Pins;
-use super::pull::{Pulled, in_store, pull_pinned};
+use super::pull::Pulled;
+use super::reopen::reopen;
 use super::session::Session;
 
 /// Which distribution models are drawn from.
@@ -123,68 +120,14 @@ pub struct Sampled {
 /// [`AppError`]: no fit, inputs that are gone or changed, or files that cannot be written.
 pub async fn sample(session: &Session, options: SampleOptions) -> Result<(Fit, Vec<Sampled>), AppError> {
     let fit = Fit::read(&options.fit)?;
-    let pulled = reopen(session, &fit).await?;
+    let records: Vec<_> = fit.record.inputs().collect();
+    let pulled = reopen(session, &records).await?;
     let progress = session.progress.clone();
     run_blocking("the sampling", move || {
         let models = draw_all(&fit, &pulled, &options, &progress)?;
         Ok((fit, models))
     })
     .await
-}
-
-/// The checkpoints that the fit was made from, byte for byte where they were hashed.
-async fn reopen(session: &Session, fit: &Fit) -> Result<Vec<Pulled>, AppError> {
-    let records: Vec<_> = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned).collect();
-    let here = records.iter().map(|record| in_store(session, record)).collect::<Result<Vec<_>, _>>()?;
-    let gone: Vec<&InputRecord> =
-        records.iter().zip(&here).filter(|(_, here)| here.is_none()).map(|(record, _)| *record).collect();
-    for record in gone.iter().filter(|record| record.digest.is_some() && record.sha256.is_none()) {
-        let note = format!("only parts of {} were fetched for the fit; sampling needs all of it", record.input);
-        session.progress.note(&note);
-    }
-    let inputs = gone.iter().map(|record| reference(record)).collect::<Result<Vec<_>, _>>()?;
-    let file = |record: &'_ InputRecord| record.file.to_str().filter(|_| record.resolved.is_some()).map(str::to_owned);
-    let files: Vec<_> = gone.iter().map(|record| file(record)).collect();
-    let wanted: Vec<_> = inputs.iter().zip(&files).map(|(input, file)| (input, file.as_deref())).collect();
-    let mut fetched = pull_pinned(session, &wanted, &Pins::default()).await?.into_iter();
-    let mut pulled = Vec::with_capacity(records.len());
-    for (record, here) in records.into_iter().zip(here) {
-        pulled.push(match here {
-            Some(here) => here,
-            None => {
-                let found = fetched.next().ok_or(AppError::Worker { what: "the sampling" })?;
-                check_unchanged(record, &found)?;
-                found
-            }
-        });
-    }
-    Ok(pulled)
-}
-
-fn reference(record: &InputRecord) -> Result<Seeded, AppError> {
-    let input = match &record.resolved {
-        None => Input::File(record.file.clone()),
-        Some(name) => Input::Artifact(ArtifactName::parse(name).map_err(AppError::wandb("read the fit's inputs"))?),
-    };
-    Ok(Seeded { seed: record.seed, input })
-}
-
-fn check_unchanged(then: &InputRecord, now: &Pulled) -> Result<(), AppError> {
-    let describe = |record: &InputRecord| match record.sha256 {
-        Some(sha256) => format!("sha256 {sha256}"),
-        None => record.digest.clone().unwrap_or_else(|| format!("{} bytes", record.size)),
-    };
-    let same_digest = then.digest.is_none() || then.digest == now.record.digest;
-    let same_hash = then.sha256.is_none() || then.sha256 == now.record.sha256;
-    let same = then.size == now.record.size && same_digest && same_hash;
-    match same {
-        true => Ok(()),
-        false => Err(AppError::InputChanged {
-            input: then.input.clone(),
-            expected: describe(then),
-            found: describe(&now.record),
-        }),
-    }
 }
 
 fn draw_all(

@@ -31,8 +31,8 @@ pub(super) async fn begin_cell(study: &Study, survey: &Survey, unit: &Unit) -> O
         return None;
     }
     let subject = Subject {
-        model: cell.model.clone(),
-        dataset: Some(cell.dataset.clone()),
+        job: "pca",
+        name: unit.task.id.clone(),
         home: (None, None),
         config: object(json!({
             "model": cell.model,
@@ -43,7 +43,7 @@ pub(super) async fn begin_cell(study: &Study, survey: &Survey, unit: &Unit) -> O
             "program": PROGRAM,
         })),
     };
-    let begun = begin(&study.session, &subject, (&cell_options(study, &unit.task), "pca")).await;
+    let begun = begin(&study.session, &cell_options(study, &unit.task), &subject).await;
     begun.map_err(|error| tracing::debug!("{} has no run yet: {}", unit.task.id, explain(&error))).ok()
 }
 
