@@ -5,6 +5,7 @@
 
 mod alert;
 pub mod artifact;
+mod begin_run;
 mod blocking;
 mod cache;
 mod compare;
@@ -20,6 +21,7 @@ mod error;
 mod fit;
 mod fit_charts;
 mod fit_folder;
+mod fit_in_run;
 mod fit_record;
 mod fit_results;
 mod fit_rows;
@@ -44,7 +46,7 @@ pub mod study;
 mod sync;
 mod table_files;
 
-pub use alert::{Alert, alert_failed_fit};
+pub use alert::Alert;
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
 };
@@ -56,6 +58,7 @@ pub use draw::{Coefficients, Draw};
 pub use error::{AppError, FailureKind, Lack, Missing};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
 pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, GROUPS_FILE, LAYERS_FILE, RECORD_FILE};
+pub use fit_in_run::fit_in_run;
 pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
 pub use fit_rows::{FitRows, MOST_RESAMPLED, NULL_DRAWS};
 pub use fit_source::{FitSource, OpenedFit, open_fits};
