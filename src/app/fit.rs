@@ -21,9 +21,10 @@ use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, Skipped
 use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
 use super::lock::{LOCK_FILE, Lock};
-use super::parts::{Extent, Wish, pull_parts};
+use super::parts::{Extent, Wish, pull_chosen_parts};
 use super::pinned::{LockMode, Pins};
-use super::pull::{Pulled, pull_pinned};
+use super::pull::{Choice, Pulled, choose_pinned, pull_chosen};
+use super::resolve::all;
 use super::roots;
 use super::session::Session;
 
@@ -102,11 +103,27 @@ pub struct FitOutcome {
     pub downloaded: usize,
 }
 
+/// A fit of which it is known what all names stand for.
+pub(super) struct PlannedFit {
+    options: FitOptions,
+    /// The pretrained one first.
+    inputs: Vec<Seeded>,
+    choices: Vec<Result<Choice, AppError>>,
+    pins: Pins,
+    select: Option<GlobSet>,
+}
+
 /// Pulls the inputs, fits every layer, and writes the fit to its folder.
 ///
 /// # Errors
 /// [`AppError`] naming the input, layer or file. Nothing is written then.
 pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, AppError> {
+    let planned = plan(session, options).await?;
+    make(session, planned).await
+}
+
+/// Checks the options and asks what the names stand for.
+pub(super) async fn plan(session: &Session, options: FitOptions) -> Result<PlannedFit, AppError> {
     let select = globs(&options.layer_globs)?;
     if options.finetuned.len() < 2 {
         let source = AnalysisError::TooFewSeeds { found: options.finetuned.len() };
@@ -116,13 +133,38 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     let inputs: Vec<Seeded> = std::iter::once(pretrained).chain(options.finetuned.iter().cloned()).collect();
     let pins = Pins::read(&options.folder.join(LOCK_FILE), options.lock)?;
     let files: Vec<_> = inputs.iter().map(|seeded| (seeded, options.file.as_deref())).collect();
-    let pulled = match &select {
-        None => pull_pinned(session, &files, &pins).await?,
-        Some(globs) => {
-            let wish = Wish { layers: Some(globs.clone()), key: options.key.clone(), extent: options.extent };
-            pull_parts(session, &files, (&pins, &wish)).await?
+    let choices = choose_pinned(session, &files, &pins).await?;
+    Ok(PlannedFit { options, inputs, choices, pins, select })
+}
+
+impl PlannedFit {
+    /// Nothing, when every name stands for something.
+    ///
+    /// # Errors
+    /// The first one that does not.
+    pub(super) fn check(&mut self) -> Result<(), AppError> {
+        self.choices = all(std::mem::take(&mut self.choices))?.into_iter().map(Ok).collect();
+        Ok(())
+    }
+
+    async fn pull(&mut self, session: &Session) -> Result<Vec<Pulled>, AppError> {
+        let inputs: Vec<&Seeded> = self.inputs.iter().collect();
+        let chosen = (inputs.as_slice(), std::mem::take(&mut self.choices));
+        match &self.select {
+            None => pull_chosen(session, chosen, &self.pins).await,
+            Some(globs) => {
+                let (key, extent) = (self.options.key.clone(), self.options.extent);
+                let wish = Wish { layers: Some(globs.clone()), key, extent };
+                pull_chosen_parts(session, chosen, (&self.pins, &wish)).await
+            }
         }
-    };
+    }
+}
+
+/// Makes a planned fit.
+pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<FitOutcome, AppError> {
+    let pulled = planned.pull(session).await?;
+    let PlannedFit { options, pins, select, .. } = planned;
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
     if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
         locked.hold(&lock)?;

@@ -9,10 +9,11 @@ use crate::analysis::Grouping;
 use crate::report::between::PairRow;
 use crate::wandb::{ArtifactDraft, Image, WandbError};
 
+use super::begin_run::{Subject, begin, home_of};
 use super::compare::CompareOutcome;
 use super::comparison::{CompareRecord, Comparison};
 use super::error::AppError;
-use super::log_fit::{LogOptions, Logged, Subject, allowed_name, finish, home_of, object, qualified, spool, start_run};
+use super::log_fit::{LogOptions, Logged, allowed_name, finish, object, qualified, spool};
 use super::report::{comparison_section, page_of_comparison, pictures_of_comparison};
 use super::session::Session;
 
@@ -42,7 +43,7 @@ pub async fn log_compare(
     let used = qualified(record.datasets.iter().filter_map(|fit| fit.artifact.as_ref()).chain(checkpoints))?;
     let home = home_of(record.inputs().nth(1));
     let subject = Subject { job: "compare", name: format!("compare {}", title(record)), home, config };
-    let run = start_run(session, options, subject).await?;
+    let run = begin(session, options, &subject).await?;
     let work = async {
         for name in &used {
             run.use_version(name).await?;

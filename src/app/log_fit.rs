@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Resume, Run, RunOptions, WandbError};
+use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Run, WandbError};
 
+use super::begin_run::{Subject, abandon, begin, config, name_of};
 use super::error::AppError;
 use super::fit_folder::Fit;
-use super::fit_record::InputRecord;
 use super::fit_results::Results;
 use super::lock::LOCK_FILE;
 use super::report::page_of;
@@ -40,7 +40,7 @@ pub struct LogOptions {
     pub config: Map<String, Value>,
     /// Leave out the `pca` artifact.
     pub without_artifact: bool,
-    /// Send an alert when everything is logged.
+    /// Send an alert when everything is logged, or when the fit fails.
     pub alert: bool,
 }
 
@@ -68,9 +68,6 @@ pub struct Unsent {
     pub reason: Option<String>,
 }
 
-/// What made the run.
-const PROGRAM: &str = concat!("wandb-pca ", env!("CARGO_PKG_VERSION"));
-
 /// Logs a fit that was written to `folder`.
 ///
 /// # Errors
@@ -80,13 +77,33 @@ pub async fn log_fit(
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let results = Results::of(fit)?;
-    let page = page_of(fit)?;
-    let summary = summary(fit)?;
-    let draft = pca_draft((fit, &summary), folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
-    let used = inputs(fit)?;
-    let run = start(session, fit, (options, "pca")).await?;
+    let run = begin(session, options, &Subject::of("pca", fit)).await?;
+    log_into(session, run, (fit, folder), options).await
+}
+
+/// Logs a fit into a run that was begun for it, and ends the run.
+///
+/// # Errors
+/// As [`log_fit`].
+pub(super) async fn log_into(
+    session: &Session,
+    run: Run,
+    (fit, folder): (&Fit, &Path),
+    options: &LogOptions,
+) -> Result<Logged, AppError> {
+    let material = || {
+        let (results, page, summary) = (Results::of(fit)?, page_of(fit)?, summary(fit)?);
+        let draft = pca_draft((fit, &summary), folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
+        Ok((results, page, summary, draft, inputs(fit)?))
+    };
+    let (results, page, summary, draft, used) = match material() {
+        Ok(material) => material,
+        Err(error) => return Err(abandon(run, error, options).await),
+    };
+    let mut own = config(fit);
+    own.extend(options.config.clone());
     let work = async {
+        run.set_config(&own).await?;
         for name in &used {
             run.use_version(name).await?;
         }
@@ -100,7 +117,7 @@ pub async fn log_fit(
         run.check_stop()?;
         if options.alert {
             let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
-            run.alert(&format!("{} is fitted", name_of(fit)), &text, AlertLevel::Info).await?;
+            run.alert(&format!("{} is fitted", name_of(&fit.record)), &text, AlertLevel::Info).await?;
         }
         Ok(artifacts)
     };
@@ -120,7 +137,7 @@ pub async fn log_samples(
     let drafts = models.iter().map(|model| sample_draft(fit, model)).collect::<Result<Vec<_>, _>>();
     let drafts = drafts.map_err(AppError::wandb("describe the sampled models"))?;
     let used = inputs(fit)?;
-    let run = start(session, fit, (options, "sample")).await?;
+    let run = begin(session, options, &Subject::of("sample", fit)).await?;
     let work = async {
         for name in &used {
             run.use_version(name).await?;
@@ -159,64 +176,6 @@ pub(super) async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, Wa
     Ok(logged.map_or_else(|| draft.name().to_owned(), |artifact| artifact.name().to_string()))
 }
 
-async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)) -> Result<Run, AppError> {
-    let home = home_of(fit.record.finetuned.first());
-    let subject = Subject { job, name: format!("{job} {}", name_of(fit)), home, config: config(fit) };
-    start_run(session, options, subject).await
-}
-
-/// `model dataset`, or the model alone.
-fn name_of(fit: &Fit) -> String {
-    match &fit.record.dataset {
-        Some(dataset) => format!("{} {dataset}", fit.record.model),
-        None => fit.record.model.clone(),
-    }
-}
-
-/// What a run is about.
-pub(super) struct Subject<'s> {
-    /// Its job type.
-    pub(super) job: &'s str,
-    /// Its display name, unless told otherwise.
-    pub(super) name: String,
-    /// Entity and project, unless told otherwise.
-    pub(super) home: Option<(String, String)>,
-    /// Its configuration, which the options' overrides.
-    pub(super) config: Map<String, Value>,
-}
-
-/// Starts the run of a subject.
-pub(super) async fn start_run(session: &Session, options: &LogOptions, subject: Subject<'_>) -> Result<Run, AppError> {
-    let (own_entity, own_project) = subject.home.unzip();
-    let project = options.project.clone().or(session.project.clone()).or(own_project);
-    let entity = options.entity.clone().or(session.entity.clone()).or(own_entity);
-    let project = project.unwrap_or_else(|| "uncategorized".to_owned());
-    let mut config = subject.config;
-    config.extend(options.config.clone());
-    let run = RunOptions::new(project.clone())
-        .with_entity(entity)
-        .with_display_name(Some(options.name.clone().unwrap_or(subject.name)))
-        .with_id(options.id.clone())
-        .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
-        .with_origin(Some(PROGRAM.to_owned()), None)
-        .with_sweep(options.sweep.clone())
-        .with_group(options.group.clone())
-        .with_job_type(Some(subject.job.to_owned()))
-        .with_tags(options.tags.clone())
-        .with_notes(options.notes.clone())
-        .with_config(config);
-    session.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
-}
-
-/// Entity and project of the fine-tuned checkpoints: results live beside them unless told otherwise.
-pub(super) fn home_of(input: Option<&InputRecord>) -> Option<(String, String)> {
-    let mut parts = input?.resolved.as_deref()?.splitn(3, '/');
-    Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
-}
-
-/// The official client's exit code of a run that was stopped.
-const STOPPED: i32 = 255;
-
 /// Ends the run as its work ended.
 pub(super) async fn finish(
     session: &Session,
@@ -236,7 +195,7 @@ pub(super) async fn finish(
             Err(error) => Err(AppError::wandb(format!("finish run {path}"))(error)),
         },
         Err(error) => {
-            let exit_code = if matches!(error, WandbError::Stopped { .. }) { STOPPED } else { 1 };
+            let exit_code = if matches!(error, WandbError::Stopped { .. }) { Run::STOPPED } else { 1 };
             if let Err(second) = run.finish(exit_code).await {
                 tracing::warn!("run {path} could not be marked failed: {second}");
             }
@@ -270,24 +229,15 @@ fn sample_draft(fit: &Fit, model: &Sampled) -> Result<ArtifactDraft, WandbError>
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         draft = draft.with_file(name, path.as_path())?;
     }
-    let draft = draft.with_alias(recipe_alias(&model.recipe))?;
+    // By its recipe in a word the model is found again: `variance-7-0` is number 0 of random seed 7.
+    let name = model.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
+    let draft = draft.with_alias(name)?;
     let mut metadata = model.recipe.clone();
     metadata.insert("model_name".to_owned(), json!(fit.record.model));
     metadata.insert("distance_to_mean".to_owned(), json!(model.distance_to_mean));
     metadata.insert("distance_to_nearest".to_owned(), json!(model.distance_to_nearest));
     metadata.insert("weights".to_owned(), Value::Object(model.weights.clone()));
     draft.with_metadata(metadata)
-}
-
-/// The recipe in a word, by which the model is found again: `variance-7-0` is number 0 of random seed 7.
-fn recipe_alias(recipe: &Map<String, Value>) -> String {
-    let part =
-        |name: &str| recipe.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    let parts = match part("scale").as_deref() {
-        Some("mean") => vec![part("scale")],
-        _ => vec![part("scale"), part("random_seed"), part("number")],
-    };
-    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
 /// `<model>_<dataset>_<suffix>`.
@@ -303,23 +253,6 @@ pub(super) fn allowed_name(name: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
     let name: Vec<char> = name.chars().map(allowed).collect();
     name[name.len().saturating_sub(LONGEST)..].iter().collect()
-}
-
-fn config(fit: &Fit) -> Map<String, Value> {
-    let record = &fit.record;
-    let version = |input: &InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
-    let seeds: Vec<Value> =
-        record.finetuned.iter().map(|input| input.seed.map_or_else(|| version(input), Value::from)).collect();
-    object(json!({
-        "model": record.model,
-        "dataset": record.dataset,
-        "seeds": seeds,
-        "pretrained": version(&record.pretrained),
-        "finetuned": record.finetuned.iter().map(version).collect::<Vec<_>>(),
-        "layers": record.layer_globs,
-        "inputs_verified": record.verified().name(),
-        "program": record.program,
-    }))
 }
 
 /// About twenty numbers: W&B allows few keys in a project, so single layers are in the tables.
@@ -367,17 +300,5 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recipes_are_aliases() {
-        let alias = |recipe: Value| recipe_alias(&object(recipe));
-        assert_eq!(alias(json!({ "scale": "variance", "random_seed": 7, "number": 0 })), "variance-7-0");
-        assert_eq!(alias(json!({ "scale": "mean", "random_seed": 7, "number": 0 })), "mean");
     }
 }

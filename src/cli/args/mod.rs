@@ -257,6 +257,16 @@ pub(crate) struct Sample {
     /// Which distribution
     #[arg(long, value_enum, default_value_t = SampleScale::Variance)]
     pub(crate) scale: SampleScale,
+    /// Interpolate between these two seeds instead
+    #[arg(long, value_name = "SEED,SEED", value_delimiter = ',', num_args = 1, conflicts_with_all = ["coefficients", "scale", "count"])]
+    pub(crate) between: Option<Vec<String>>,
+    /// Where between them: 0 is the first seed, 1 the second; one model for each
+    #[arg(long, value_name = "T", value_delimiter = ',', default_values_t = [0.5], requires = "between", allow_negative_numbers = true)]
+    pub(crate) at: Vec<f64>,
+    /// Take these coefficients of the components instead of random ones: a JSON file with a list, or with lists by layer.
+    /// They count standard deviations, or lengths with --scale unit
+    #[arg(long, value_name = "FILE", conflicts_with = "count")]
+    pub(crate) coefficients: Option<PathBuf>,
     /// Seed of the random generator (ChaCha)
     #[arg(long, default_value_t = 0)]
     pub(crate) random_seed: u64,
@@ -278,6 +288,8 @@ pub(crate) enum SampleScale {
     Variance,
     /// Coefficients of variance 1, as the notebook drew them
     Unit,
+    /// Random weights over the seeds, uniform on the simplex: models between them
+    Convex,
     /// No randomness: the mean of the seeds
     Mean,
 }

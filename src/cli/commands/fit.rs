@@ -9,7 +9,7 @@ use wandb_pca::report::input::Verified;
 use wandb_pca::report::rows::{GroupRow, LayerRow, groups_table};
 use wandb_pca::table::{ColumnKind, Table};
 
-use super::logged::{note_untold, run_json, told, write_run};
+use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
@@ -45,27 +45,15 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     }
     let mut log_options = context.log_options();
     log_options.alert = args.alert;
-    let work = async {
-        let outcome = app::fit(&context.session, options).await?;
-        if args.csv {
-            app::write_csv(&outcome.folder, &outcome.fit.tables()?)?;
-        }
-        let logged = match log {
-            true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &log_options).await?),
-            false => None,
-        };
-        Ok::<_, AppError>((outcome, logged))
+    let (outcome, logged) = if log {
+        let (outcome, logged) = app::fit_in_run(&context.session, options, &log_options).await?;
+        (outcome, Some(logged))
+    } else {
+        (app::fit(&context.session, options).await?, None)
     };
-    let (outcome, logged) = match work.await {
-        Ok(done) => done,
-        Err(error) => {
-            if args.alert {
-                let told = app::alert_failed_fit(&context.session, &log_options, &format!("fit {name}"), &error).await;
-                note_untold(context, told);
-            }
-            return Err(error.into());
-        }
-    };
+    if args.csv {
+        app::write_csv(&outcome.folder, &outcome.fit.tables()?)?;
+    }
     told(fit_output((&outcome.fit, args.group), &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
 }
 
