@@ -7,29 +7,54 @@ use serde_json::json;
 
 use crate::app::AppError;
 use crate::app::alert::{Alert, send};
+use crate::app::begin_run::{PROGRAM, Subject, abandon, begin};
 use crate::app::blocking::run_blocking;
 use crate::app::fit_folder::Fit;
-use crate::app::log_fit::{LogOptions, Logged, finish, log_fit, object};
+use crate::app::log_fit::{LogOptions, Logged, finish, log_fit, log_into, object};
 use crate::digest::Sha256;
 use crate::study::{Log, Standing, Task, run_id};
-use crate::wandb::RunOptions;
+use crate::wandb::{Run, RunOptions};
 
 use super::inputs::Survey;
 use super::run::{Outcome, TaskFailure, explain};
 use super::summary::{Summary, summarise};
-use super::{Study, StudyError};
+use super::{Study, StudyError, Unit};
 
 /// Name of the summary in the ledger.
 const SUMMARY: &str = "summary";
 
-/// Logs the finished fit of a cell and returns its run.
-pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppError> {
-    let mut claim = study.files().claim(task, &study.worker)?;
-    let folder = Arc::new(study.files().fit(&task.id));
-    let reading = Arc::clone(&folder);
-    let fit = run_blocking("the study", move || Fit::read(&reading)).await?;
+/// The run of a cell begun before its fit is made, where cells are logged and there is a server to show it. One that cannot
+/// be begun is no reason not to compute: logging the result will meet the same.
+pub(super) async fn begin_cell(study: &Study, survey: &Survey, unit: &Unit) -> Option<Run> {
+    let cell = survey.plan.cell(&unit.task.id).filter(|_| unit.shard.is_none())?;
+    if study.session.client.is_none() || !study.spec.log.contains(&Log::Cells) {
+        return None;
+    }
+    let subject = Subject {
+        job: "pca",
+        name: unit.task.id.clone(),
+        home: (None, None),
+        config: object(json!({
+            "model": cell.model,
+            "dataset": cell.dataset,
+            "seeds": cell.seeds,
+            "pretrained": cell.pretrained.reference,
+            "finetuned": cell.finetuned.iter().map(|input| &input.reference).collect::<Vec<_>>(),
+            "program": PROGRAM,
+        })),
+    };
+    let begun = begin(&study.session, &cell_options(study, &unit.task), &subject).await;
+    begun.map_err(|error| tracing::debug!("{} has no run yet: {}", unit.task.id, explain(&error))).ok()
+}
+
+/// Ends the run of a cell whose fit could not be made.
+pub(super) async fn abandon_cell(study: &Study, unit: &Unit, (run, error): (Run, AppError)) -> AppError {
+    abandon(run, error, &cell_options(study, &unit.task)).await
+}
+
+fn cell_options(study: &Study, task: &Task) -> LogOptions {
     let sweep = study.sweep.clone().unwrap_or_default();
-    let options = LogOptions {
+    LogOptions {
         entity: study.spec.entity.clone().or_else(|| study.session.entity.clone()),
         project: study.spec.project.clone().or_else(|| study.session.project.clone()),
         group: Some(study.spec.name.clone()),
@@ -39,8 +64,20 @@ pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppEr
         config: sweep.parameters,
         without_artifact: !study.spec.log.contains(&Log::Artifacts),
         ..LogOptions::default()
+    }
+}
+
+/// Logs the finished fit of a cell, into the run that was begun for it where there is one, and returns its run.
+pub(super) async fn log_task(study: &Study, task: &Task, begun: Option<Run>) -> Result<String, AppError> {
+    let mut claim = study.files().claim(task, &study.worker)?;
+    let folder = Arc::new(study.files().fit(&task.id));
+    let reading = Arc::clone(&folder);
+    let fit = run_blocking("the study", move || Fit::read(&reading)).await?;
+    let options = cell_options(study, task);
+    let logged = match begun {
+        Some(run) => log_into(&study.session, run, (&fit, &folder), &options).await?,
+        None => log_fit(&study.session, (&fit, &folder), &options).await?,
     };
-    let logged = log_fit(&study.session, (&fit, &folder), &options).await?;
     tell(study, &logged);
     claim.logged(logged.path.clone())?;
     Ok(logged.path)
@@ -58,7 +95,7 @@ pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
         let Standing::Done { logged, .. } = ledger.standing(task) else { continue };
         outcome.before += 1;
         if logged.is_none() && study.spec.log.contains(&Log::Cells) {
-            match log_task(study, task).await {
+            match log_task(study, task, None).await {
                 Ok(run) => outcome.logged.push(run),
                 Err(error) => outcome.unlogged.push(TaskFailure { task: task.id.clone(), error: explain(&error) }),
             }

@@ -11,7 +11,8 @@ use crate::redact::SafeUrl;
 
 use super::super::super::error::WandbError;
 use super::super::super::retry::Traffic;
-use super::super::super::transport::{Errand, Trouble, Trust, Want};
+use super::super::super::transport::{Errand, Trust, Want};
+use super::super::super::trouble::Trouble;
 use super::super::bucket::Google;
 use super::super::reference::ReferenceError;
 use super::bucket::{Found, Survey};
