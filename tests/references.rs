@@ -15,7 +15,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{Fault, Misbehaving, client, noise, options, store, wanted};
+use support::{Fault, Misbehaving, client, hasty, noise, options, store, wanted};
 use wandb_pca::digest::{Algorithm, Digest};
 use wandb_pca::store::Store;
 use wandb_pca::wandb::{
@@ -105,7 +105,8 @@ async fn a_redirect_to_our_own_server_does_not_bring_the_key() {
 async fn breaks_are_resumed_under_the_version_tag() {
     let setting = setting().await;
     setting.stranger.objects_fail([Fault::ResetAt(100_000), Fault::Status(503, ""), Fault::StallAt(50_000)]);
-    setting.right(&setting.get().await.unwrap());
+    let client = Client::new(hasty(&setting.server.base)).unwrap();
+    setting.right(&get(&client, &setting.store).await.unwrap());
     let seen = setting.stranger.object_requests();
     let ranges: Vec<_> = seen.iter().map(|seen| seen.headers.get("range").map(String::as_str)).collect();
     assert_eq!(ranges, [None, Some("bytes=100000-"), Some("bytes=100000-"), Some("bytes=150000-")]);

@@ -17,6 +17,7 @@ mod operations;
 mod options;
 mod retry;
 pub mod run;
+mod traced;
 mod transport;
 mod trouble;
 

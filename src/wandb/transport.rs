@@ -25,6 +25,7 @@ use super::error::WandbError;
 use super::limit::Limiter;
 use super::options::ClientOptions;
 use super::retry::{Budget, Pace, Traffic, Verdict, judge, retry_after, system_seed};
+use super::traced::traced;
 use super::trouble::{Trouble, message_of};
 
 /// Answers of the API are small; more than this is a mistake or an attack.
@@ -182,7 +183,7 @@ impl Transport {
         tokio::time::sleep(self.limiter.take(Instant::now())).await;
         let exchange = async {
             let request = self.http.request(Method::POST, url.expose().clone()).headers(headers).body(body);
-            let response = self.idle(request.send()).await?;
+            let response = traced(&Method::POST, url.expose(), self.idle(request.send())).await?;
             self.heed(response.headers());
             let response = self.accept(Traffic::Api, response).await?;
             self.read_all(response, ANSWER_LIMIT).await
@@ -241,7 +242,7 @@ impl Transport {
                 }
             }
             let request = self.limited(self.http.request(Method::GET, url.clone()).headers(headers));
-            let response = self.idle(request.send()).await?;
+            let response = traced(&Method::GET, &url, self.idle(request.send())).await?;
             if !is_redirect(response.status()) {
                 return self.accept(Traffic::Object, response).await;
             }
@@ -258,11 +259,13 @@ impl Transport {
         headers.extend(put.headers.clone());
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(put.length));
         let request = self.limited(self.http.request(Method::PUT, url.clone()).headers(headers).body(put.body));
-        let sent = tokio::select! {
-            sent = request.send() => sent.map_err(|error| self.broken(error)),
-            () = self.stalled(&put.moved) => Err(Trouble::Idle(self.idle)),
+        let sent = async {
+            tokio::select! {
+                sent = request.send() => sent.map_err(|error| self.broken(error)),
+                () = self.stalled(&put.moved) => Err(Trouble::Idle(self.idle)),
+            }
         };
-        let response = self.accept(Traffic::Object, sent?).await?;
+        let response = self.accept(Traffic::Object, traced(&Method::PUT, url, sent).await?).await?;
         Ok(response.headers().clone())
     }
 

@@ -172,7 +172,7 @@ pub async fn put(session: &Session, options: &PutOptions) -> Result<Put, AppErro
     };
     let mut links = Vec::new();
     for target in &options.links {
-        let target = LinkTarget::new(&session.qualify(target).await?);
+        let target = LinkTarget::new(&session.qualify_link(target, &logged.artifact.source.entity).await?);
         let action = format!(
             "link {}, which is uploaded, into {}/{}/{}",
             logged.artifact.name(),

@@ -13,7 +13,7 @@ use wandb_pca::table::{ColumnKind, Table};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::{DamageFound, PartlyDone, UsageError};
-use crate::cli::render::{Output, bytes_text, columns, printable};
+use crate::cli::render::{Output, bytes_text, columns, counted, printable};
 
 pub(super) async fn dispatch(context: &Context<'_>, command: &args::Cache) -> anyhow::Result<Output> {
     match command {
@@ -98,7 +98,7 @@ async fn ls(context: &Context<'_>, args: &args::CacheLs) -> anyhow::Result<Outpu
     }
     let bytes: u64 = objects.iter().map(|found| found.object.size).sum();
     let json = json!({"objects": objects.iter().map(object_json).collect::<Vec<_>>(), "bytes": bytes});
-    let text = format!("{}{} objects, {}\n", columns(&table), objects.len(), bytes_text(bytes));
+    let text = format!("{}{}, {}\n", columns(&table), counted(objects.len(), "object", "objects"), bytes_text(bytes));
     Ok(Output { schema: "cache-ls/1", json, text })
 }
 
@@ -120,7 +120,8 @@ async fn verify(context: &Context<'_>, args: &args::CacheVerify) -> anyhow::Resu
         writeln!(text, "{what}  {}{}", printable(&path), printable(&names))?;
     }
     let (ok, new) = (found.ok, found.newly_verified.files);
-    writeln!(text, "{} objects ok ({}), {new} of them not known before", ok.files, bytes_text(ok.bytes))?;
+    let count = counted(ok.files, "object", "objects");
+    writeln!(text, "{count} ok ({}), {new} of them not known before", bytes_text(ok.bytes))?;
     if found.unproven.files > 0 {
         writeln!(text, "{} of references, put there by others, with nothing to hold them to", found.unproven.files)?;
     }
@@ -156,7 +157,8 @@ async fn prune(context: &Context<'_>, args: &args::CachePrune) -> anyhow::Result
         writeln!(text, "{what}{}  {}  {path}", removal.why.name(), bytes_text(removal.size))?;
     }
     let verb = if args.dry_run { "would be removed" } else { "removed" };
-    writeln!(text, "{} files ({}) {verb}, {} left", removed.len(), bytes_text(freed), bytes_text(left))?;
+    let count = counted(removed.len(), "file", "files");
+    writeln!(text, "{count} ({}) {verb}, {} left", bytes_text(freed), bytes_text(left))?;
     if plan.pinned > 0 {
         writeln!(text, "{} more are pinned by locks; `wandb-pca cache info` lists these", plan.pinned)?;
     }

@@ -11,7 +11,7 @@ pub(crate) struct Put {
     /// Files and folders. A file goes under its name, a folder's files under their paths from there; links are followed
     #[arg(required_unless_present_any = ["reference", "remove"])]
     pub(crate) paths: Vec<PathBuf>,
-    /// Where to: [entity/]project/name
+    /// Where to: [entity/]project/name, or the id of a version whose collection is meant
     #[arg(long, short, value_name = "NAME")]
     pub(crate) name: String,
     /// Type of the artifact
