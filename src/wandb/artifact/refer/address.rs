@@ -18,6 +18,7 @@ pub(super) struct Start {
     pub(super) version: Option<String>,
 }
 
+#[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "read where there is something to look with"))]
 impl Start {
     /// Reads an address; `None` when it is of no bucket.
     pub(super) fn parse(uri: &str, url: &Url) -> Option<Self> {
