@@ -196,6 +196,9 @@ pub(crate) struct Fit {
     /// cost about a millisecond a layer of ten seeds
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) null_draws: u32,
+    /// Count conflicts of signs and what the largest parameters hold: a second pass, several times the work of a fit
+    #[arg(long)]
+    pub(crate) interference: bool,
     /// Write the tables as CSV too
     #[arg(long)]
     pub(crate) csv: bool,

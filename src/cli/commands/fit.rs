@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use wandb_pca::analysis::Measure;
 use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
 use wandb_pca::report::input::Verified;
 use wandb_pca::report::rows::{GroupRow, LayerRow, groups_table};
@@ -27,6 +28,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.key = args.key.clone();
     options.file = args.file.clone();
     options.null_draws = args.null_draws as usize;
+    options.measure = if args.interference { Measure::Interference } else { Measure::Gram };
     options.extent = match (args.partial, args.whole) {
         (true, _) => Extent::Parts,
         (_, true) => Extent::Whole,
@@ -161,6 +163,10 @@ fn layer_json((fit, row): (&wandb_pca::analysis::LayerFit, &LayerRow)) -> Value 
         "components_95": row.components_95,
         "components_99": row.components_99,
         "total_variance_error": row.total_variance_error,
+        "sign_conflict": row.sign_conflict,
+        "sign_conflict_trimmed": row.sign_conflict_trimmed,
+        "mass_top_1": row.mass_top_1,
+        "mass_top_10": row.mass_top_10,
         "first_ratio_certainty": row.first_ratio_certainty,
         "effective_rank_certainty": row.effective_rank_certainty,
         "participation_ratio_certainty": row.participation_ratio_certainty,
@@ -231,6 +237,9 @@ fn certainty_text(row: &LayerRow) -> String {
     }
     if let (Some(low), Some(high)) = (sure.null_low, sure.null_high) {
         text += &format!("; {} to {} if directions were random", percent(low), percent(high));
+    }
+    if let Some(conflict) = row.sign_conflict {
+        text += &format!("\nsigns conflict in {} of the parameters", percent(conflict));
     }
     text
 }
