@@ -218,6 +218,38 @@ fn a_fit_counts_interference_and_prints_groups_when_asked() {
 }
 
 #[test]
+fn components_are_written_as_orthonormal_tensors() {
+    let (folder, good) = fit_with(&[("a", &[0.5, 2.0]), ("b", &[0.0])]);
+    let first = json(&good);
+    assert_eq!(first["components"], Value::Null);
+    let arguments =
+        ["fit", "--pretrained", "pt/trained.ckpt", "--finetuned", "ft_{seed}/trained.ckpt", "--seeds", "0..2"];
+    let more = ["--out", "fit", "--components", "5", "--json"];
+    let fit = json(&command(&[&arguments[..], &more[..]].concat()).current_dir(folder.path()).output().unwrap());
+    assert!(fit["components"]["deviation"].as_f64().unwrap() < 1e-12);
+    let file = folder.path().join(fit["components"]["file"].as_str().unwrap());
+    let file = Checkpoint::open(&file, &OpenOptions::default()).unwrap();
+    let values = |name: &str, count: usize| {
+        let mut values = vec![0.0; count];
+        let view = file.tensor(name).unwrap();
+        assert_eq!(view.len(), count, "{name}");
+        view.read_f64(0, &mut values).unwrap();
+        values
+    };
+    let v = values("a/components", 4);
+    for (i, j) in [(0, 0), (0, 1), (1, 1)] {
+        let dot: f64 = (0..2).map(|k| v[2 * i + k] * v[2 * j + k]).sum();
+        assert!((dot - if i == j { 1.0 } else { 0.0 }).abs() < 1e-6, "{v:?}");
+    }
+    // Task vectors of a: (0.5, 0), (0, 0.5), (−0.5, 0): the first component is the first axis.
+    assert!(v[0].abs() > 0.999999, "{v:?}");
+    let mean = values("a/mean", 2);
+    assert!(mean[0].abs() < 1e-7 && (mean[1] - 0.5 / 3.0).abs() < 1e-7, "{mean:?}");
+    assert!(file.tensor("b/components").is_err(), "a layer without variance has no components");
+    assert_eq!(values("b/mean", 1), [0.0]);
+}
+
+#[test]
 fn every_way_to_sample_gives_the_model_that_it_says() {
     let (folder, good) = fit_with(&[("a", &[1.0, 2.0]), ("b", &[0.0])]);
     json(&good);

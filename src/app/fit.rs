@@ -15,6 +15,7 @@ use crate::report::input::Verified;
 use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
+use super::components::{self, WrittenComponents};
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
@@ -50,6 +51,8 @@ pub struct FitOptions {
     pub file: Option<String>,
     /// Draws of the null model: how often every layer's spectrum is made from random directions. 0 leaves it out.
     pub null_draws: usize,
+    /// How many components of each layer are written as tensors, beside the fit.
+    pub components: Option<usize>,
     /// What is counted besides the Grams.
     pub measure: Measure,
     /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
@@ -69,6 +72,7 @@ impl FitOptions {
             dataset: None,
             layer_globs: Vec::new(),
             null_draws: NULL_DRAWS,
+            components: None,
             measure: Measure::default(),
             key: None,
             file: None,
@@ -104,6 +108,8 @@ pub struct FitOutcome {
     pub artifacts: Vec<Artifact>,
     /// How many inputs came over the network now.
     pub downloaded: usize,
+    /// The components that were written as tensors.
+    pub components: Option<WrittenComponents>,
 }
 
 /// A fit of which it is known what all names stand for.
@@ -176,7 +182,7 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
     let (folder, store) = (options.folder.clone(), session.store.clone());
-    let fit = run_blocking("the fit", move || {
+    let (fit, components) = run_blocking("the fit", move || {
         let reading = (options.key.clone(), options.measure);
         let (layers, fits) = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
@@ -184,13 +190,15 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
         })?;
         let fit = Fit::new(record(&options, &pulled, &layers, &fits)?, fits, lock);
         fit.write(&options.folder)?;
+        let place = |count| (options.folder.as_path(), count);
+        let components = options.components.map(|count| components::write(&fit, &pulled, place(count), &progress));
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &options.folder.join(LOCK_FILE))?;
         }
-        Ok(fit)
+        Ok((fit, components.transpose()?))
     })
     .await?;
-    Ok(FitOutcome { fit, folder, artifacts, downloaded })
+    Ok(FitOutcome { fit, folder, artifacts, downloaded, components })
 }
 
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.

@@ -1,7 +1,7 @@
 //! `fit`.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use wandb_pca::analysis::Measure;
@@ -28,6 +28,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.key = args.key.clone();
     options.file = args.file.clone();
     options.null_draws = args.null_draws as usize;
+    options.components = args.components.map(|count| count as usize);
     options.measure = if args.interference { Measure::Interference } else { Measure::Gram };
     options.extent = match (args.partial, args.whole) {
         (true, _) => Extent::Parts,
@@ -56,7 +57,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     if args.csv {
         app::write_csv(&outcome.folder, &outcome.fit.tables()?)?;
     }
-    told(fit_output((&outcome.fit, args.group), &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
+    told(fit_output((&outcome, args.group), logged.as_ref())?, logged.as_ref(), context.json)
 }
 
 /// A name with only what file systems agree on.
@@ -86,7 +87,8 @@ fn plan(options: &app::FitOptions, log: bool) -> Output {
     Output { schema: "fit-plan/1", json, text }
 }
 
-fn fit_output((fit, group): (&Fit, args::GroupArg), folder: &Path, logged: Option<&Logged>) -> anyhow::Result<Output> {
+fn fit_output((outcome, group): (&app::FitOutcome, args::GroupArg), logged: Option<&Logged>) -> anyhow::Result<Output> {
+    let (fit, folder) = (&outcome.fit, &outcome.folder);
     let layers: Vec<Value> = fit.layers.iter().zip(&fit.rows()?.layers).map(layer_json).collect();
     let groups: Vec<GroupRow> = groups_of(fit, group)?.cloned().collect();
     let json = json!({
@@ -99,6 +101,7 @@ fn fit_output((fit, group): (&Fit, args::GroupArg), folder: &Path, logged: Optio
         "inputs": fit.record.inputs().collect::<Vec<_>>(),
         "skipped": fit.record.skipped,
         "layers": layers,
+        "components": outcome.components,
         "groups": objects(&groups_table(&groups)?),
         "whole_model": fit.rows()?.whole().map(|whole| &whole.row),
         "run": run_json(logged),
@@ -109,6 +112,9 @@ fn fit_output((fit, group): (&Fit, args::GroupArg), folder: &Path, logged: Optio
         _ => columns(&group_table(&groups)?) + &totals_text(fit)?,
     };
     writeln!(text, "\nfit     {}", printable(&folder.display().to_string()))?;
+    if let Some(components) = &outcome.components {
+        writeln!(text, "tensors {}", printable(&components.file.display().to_string()))?;
+    }
     write_run(&mut text, logged)?;
     Ok(Output { schema: "fit/2", json, text })
 }
