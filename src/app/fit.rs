@@ -26,6 +26,9 @@ use super::pull::{Pulled, pull_pinned};
 use super::roots;
 use super::session::Session;
 
+/// This program, as fits and runs name it.
+pub(super) const PROGRAM: &str = concat!("wandb-pca ", env!("CARGO_PKG_VERSION"));
+
 /// What to fit.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -253,7 +256,7 @@ pub(super) fn record(
     Ok(FitRecord {
         schema: FIT_SCHEMA.to_owned(),
         created_at: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        program: concat!("wandb-pca ", env!("CARGO_PKG_VERSION")).to_owned(),
+        program: PROGRAM.to_owned(),
         model,
         dataset,
         pretrained,

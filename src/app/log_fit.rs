@@ -76,31 +76,76 @@ pub async fn log_fit(
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let results = Results::of(fit)?;
-    let page = page_of(fit)?;
-    let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
-    let used = inputs(fit)?;
+    let ready = Ready::of(fit, folder)?;
     let run = start(session, fit, (options, "pca")).await?;
-    let work = async {
-        for name in &used {
-            run.use_version(name).await?;
+    ready.log(session, run, options).await
+}
+
+/// Logs a fit to a run that was begun for it, whose configuration is completed, and ends the run.
+///
+/// # Errors
+/// As [`log_fit`].
+pub(super) async fn log_fit_to(
+    session: &Session,
+    run: Run,
+    (fit, folder): (&Fit, &Path),
+    options: &LogOptions,
+) -> Result<Logged, AppError> {
+    let ready = match Ready::of(fit, folder) {
+        Ok(ready) => ready,
+        Err(error) => {
+            abandon(run, FAILED).await;
+            return Err(error);
         }
-        run.check_stop()?;
-        run.log(results.store(&run, &page).await?).await?;
-        let mut artifacts = Vec::new();
-        if !options.without_artifact {
-            artifacts.push(spool(&run, &draft).await?);
-        }
-        run.set_summary(summary(fit)).await?;
-        run.check_stop()?;
-        if options.alert {
-            let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
-            run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
-        }
-        Ok(artifacts)
     };
-    let outcome = work.await;
-    finish(session, run, outcome).await
+    let mut config = config(fit);
+    config.extend(options.config.clone());
+    if let Err(error) = run.set_config(&config).await {
+        return finish(session, run, Err(error)).await;
+    }
+    ready.log(session, run, options).await
+}
+
+/// Everything that a run of a fit will hold, made before it is logged, so that what cannot be made starts no run.
+struct Ready<'f> {
+    fit: &'f Fit,
+    results: Results,
+    page: String,
+    draft: ArtifactDraft,
+    used: Vec<QualifiedName>,
+}
+
+impl<'f> Ready<'f> {
+    fn of(fit: &'f Fit, folder: &Path) -> Result<Self, AppError> {
+        let results = Results::of(fit)?;
+        let page = page_of(fit)?;
+        let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
+        Ok(Self { fit, results, page, draft, used: inputs(fit)? })
+    }
+
+    async fn log(self, session: &Session, run: Run, options: &LogOptions) -> Result<Logged, AppError> {
+        let Self { fit, results, page, draft, used } = self;
+        let work = async {
+            for name in &used {
+                run.use_version(name).await?;
+            }
+            run.check_stop()?;
+            run.log(results.store(&run, &page).await?).await?;
+            let mut artifacts = Vec::new();
+            if !options.without_artifact {
+                artifacts.push(spool(&run, &draft).await?);
+            }
+            run.set_summary(summary(fit)).await?;
+            run.check_stop()?;
+            if options.alert {
+                let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
+                run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
+            }
+            Ok(artifacts)
+        };
+        let outcome = work.await;
+        finish(session, run, outcome).await
+    }
 }
 
 /// Logs models drawn from a fit as artifacts of type `checkpoint`, one collection for each model and dataset.
@@ -161,20 +206,39 @@ async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)
         Some(dataset) => format!("{job} {} {dataset}", record.model),
         None => format!("{job} {}", record.model),
     });
-    let mut own = config(fit);
-    own.extend(options.config.clone());
+    let origin = Origin { entity, project, name, program: record.program.clone(), config: config(fit) };
+    begin(session, origin, (options, job)).await
+}
+
+/// What a run is told of where it comes from.
+pub(super) struct Origin {
+    pub(super) entity: Option<String>,
+    pub(super) project: String,
+    pub(super) name: String,
+    pub(super) program: String,
+    pub(super) config: Map<String, Value>,
+}
+
+/// Starts a run of this job, or goes on with the one whose id is given.
+pub(super) async fn begin(
+    session: &Session,
+    origin: Origin,
+    (options, job): (&LogOptions, &str),
+) -> Result<Run, AppError> {
+    let Origin { entity, project, name, program, mut config } = origin;
+    config.extend(options.config.clone());
     let run = RunOptions::new(project.clone())
         .with_entity(entity)
         .with_display_name(Some(name))
         .with_id(options.id.clone())
         .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
-        .with_origin(Some(record.program.clone()), None)
+        .with_origin(Some(program), None)
         .with_sweep(options.sweep.clone())
         .with_group(options.group.clone())
         .with_job_type(Some(job.to_owned()))
         .with_tags(options.tags.clone())
         .with_notes(options.notes.clone())
-        .with_config(own);
+        .with_config(config);
     session.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
 }
 
@@ -186,7 +250,9 @@ fn inferred_home(fit: &Fit) -> Option<(String, String)> {
 }
 
 /// The official client's exit code of a run that was stopped.
-const STOPPED: i32 = 255;
+pub(super) const STOPPED: i32 = 255;
+/// That of a run whose work went wrong.
+pub(super) const FAILED: i32 = 1;
 
 /// Ends the run as its work ended.
 pub(super) async fn finish(
@@ -207,12 +273,17 @@ pub(super) async fn finish(
             Err(error) => Err(AppError::wandb(format!("finish run {path}"))(error)),
         },
         Err(error) => {
-            let exit_code = if matches!(error, WandbError::Stopped { .. }) { STOPPED } else { 1 };
-            if let Err(second) = run.finish(exit_code).await {
-                tracing::warn!("run {path} could not be marked failed: {second}");
-            }
+            abandon(run, if matches!(error, WandbError::Stopped { .. }) { STOPPED } else { FAILED }).await;
             Err(AppError::wandb(format!("log to run {path}"))(error))
         }
+    }
+}
+
+/// Ends a run whose work went wrong or was stopped. That it cannot be told is no further failure.
+pub(super) async fn abandon(run: Run, exit_code: i32) {
+    let path = run.path();
+    if let Err(second) = run.finish(exit_code).await {
+        tracing::warn!("run {path} could not be marked failed: {second}");
     }
 }
 

@@ -16,6 +16,7 @@ mod operations;
 mod options;
 mod retry;
 pub mod run;
+mod sweep;
 mod transport;
 
 use std::collections::{BTreeSet, HashMap};
@@ -44,6 +45,7 @@ pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions};
+pub use sweep::{AgentCommand, CreatedSweep, Sweep, SweepAgent, SweepName, SweepNameError, SweepPath, SweepRun};
 
 use crate::digest::Algorithm;
 

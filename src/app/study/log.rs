@@ -1,7 +1,7 @@
 //! A study's results as W&B runs: one a cell in the study's group, and one summary. Run ids follow from the study, the
 //! task and its inputs, so that logging the same result again goes to the same run.
 
-use std::sync::Arc;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -9,15 +9,15 @@ use crate::app::AppError;
 use crate::app::alert::{Alert, send};
 use crate::app::blocking::run_blocking;
 use crate::app::fit_folder::Fit;
-use crate::app::log_fit::{LogOptions, Logged, finish, log_fit, object};
+use crate::app::log_fit::{FAILED, LogOptions, Logged, abandon, finish, log_fit, log_fit_to, object};
 use crate::digest::Sha256;
 use crate::study::{Log, Standing, Task, run_id};
-use crate::wandb::RunOptions;
+use crate::wandb::{Run, RunOptions};
 
 use super::inputs::Survey;
 use super::run::{Outcome, TaskFailure, explain};
 use super::summary::{Summary, summarise};
-use super::{Study, StudyError};
+use super::{Study, StudyError, SweepRun};
 
 /// Name of the summary in the ledger.
 const SUMMARY: &str = "summary";
@@ -25,25 +25,60 @@ const SUMMARY: &str = "summary";
 /// Logs the finished fit of a cell and returns its run.
 pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppError> {
     let mut claim = study.files().claim(task, &study.worker)?;
-    let folder = Arc::new(study.files().fit(&task.id));
-    let reading = Arc::clone(&folder);
-    let fit = run_blocking("the study", move || Fit::read(&reading)).await?;
-    let sweep = study.sweep.clone().unwrap_or_default();
+    let folder = study.files().fit(&task.id);
+    let fit = read(&folder).await?;
     let options = LogOptions {
         entity: study.spec.entity.clone().or_else(|| study.session.entity.clone()),
         project: study.spec.project.clone().or_else(|| study.session.project.clone()),
-        group: Some(study.spec.name.clone()),
-        name: Some(task.id.replace('@', " ")),
-        id: Some(sweep.run.unwrap_or_else(|| run_id(&study.spec.name, task))),
-        sweep: sweep.sweep,
-        config: sweep.parameters,
-        without_artifact: !study.spec.log.contains(&Log::Artifacts),
-        ..LogOptions::default()
+        name: Some(display_name(task)),
+        id: Some(run_id(&study.spec.name, task)),
+        ..own_options(study)
     };
     let logged = log_fit(&study.session, (&fit, &folder), &options).await?;
     tell(study, &logged);
     claim.logged(logged.path.clone())?;
     Ok(logged.path)
+}
+
+/// Logs the finished fit of a cell to a run that was begun for it, and ends the run.
+pub(super) async fn log_task_to(study: &Study, task: &Task, begun: (Run, &SweepRun)) -> Result<String, AppError> {
+    let (run, sweep) = begun;
+    let folder = study.files().fit(&task.id);
+    let fit = match read(&folder).await {
+        Ok(fit) => fit,
+        Err(error) => {
+            abandon(run, FAILED).await;
+            return Err(error);
+        }
+    };
+    let options = LogOptions { config: sweep.parameters.clone(), ..own_options(study) };
+    let logged = log_fit_to(&study.session, run, (&fit, &folder), &options).await?;
+    tell(study, &logged);
+    match study.files().claim(task, &study.worker) {
+        // Whoever has it logs it to a run of its own, and records that one.
+        Err(AppError::Study(StudyError::Busy { .. })) => {}
+        claim => claim?.logged(logged.path.clone())?,
+    }
+    Ok(logged.path)
+}
+
+async fn read(folder: &Path) -> Result<Fit, AppError> {
+    let folder = folder.to_owned();
+    run_blocking("the study", move || Fit::read(&folder)).await
+}
+
+/// What people see of a cell.
+pub(super) fn display_name(task: &Task) -> String {
+    task.id.replace('@', " ")
+}
+
+/// What is the same for all runs of a study's cells.
+pub(super) fn own_options(study: &Study) -> LogOptions {
+    LogOptions {
+        group: Some(study.spec.name.clone()),
+        without_artifact: !study.spec.log.contains(&Log::Artifacts),
+        ..LogOptions::default()
+    }
 }
 
 /// Logs everything that is finished and not logged yet: the step after compute nodes without network.
