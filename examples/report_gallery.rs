@@ -5,10 +5,13 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use wandb_pca::report::between::{self, JointRow, PairRow};
 use wandb_pca::report::input::{Comparison, FitSection, InputFile, Note, ReportInput, SCHEMA_VERSION, Verified};
 use wandb_pca::report::palette::Theme;
 use wandb_pca::report::plot::{self, MatrixScale, Measure, Spectra};
-use wandb_pca::report::rows::{self, LayerRow, Matrix, NullBand, PairAngles, Score, Scores, Spectrum};
+use wandb_pca::report::rows::{
+    self, Certainty, ComponentRow, GroupRow, LayerRow, Matrix, NullBand, PairAngles, Score, Scores, Spectrum,
+};
 use wandb_pca::report::scene::Scene;
 use wandb_pca::report::{csv, json, page, parquet, png, svg, vega};
 
@@ -71,10 +74,11 @@ fn layer(name: String, depth: Option<u32>, module: &str, parameters: u64, noise:
         first_ratio: ratios.first().copied(),
         second_ratio: ratios.get(1).copied(),
         effective_rank: Some(entropy.exp()),
-        k90: fewest(&ratios, 0.90),
-        k95: fewest(&ratios, 0.95),
-        k99: fewest(&ratios, 0.99),
-        degenerate: false,
+        components_90: fewest(&ratios, 0.90),
+        components_95: fewest(&ratios, 0.95),
+        components_99: fewest(&ratios, 0.99),
+        first_ratio_certainty: Certainty { error: Some(0.02), null_low: Some(0.108), null_high: Some(0.128) },
+        ..LayerRow::default()
     };
     (row, Spectrum { layer: name, ratios })
 }
@@ -100,6 +104,40 @@ fn layers(noise: &mut Noise, hostile: bool) -> (Vec<LayerRow>, Vec<Spectrum>) {
         ..LayerRow::default()
     });
     (layers, spectra)
+}
+
+/// The whole model, and the part of it that every layer of a block is.
+fn groups(layers: &[LayerRow]) -> Vec<GroupRow> {
+    let sum = |rows: &[&LayerRow]| LayerRow {
+        parameters: rows.iter().map(|row| row.parameters).sum(),
+        total_variance: Some(rows.iter().filter_map(|row| row.total_variance).sum()),
+        ..LayerRow::default()
+    };
+    let group = |grouping: &str, group: String, rows: Vec<&LayerRow>| GroupRow {
+        grouping: grouping.to_owned(),
+        group,
+        layers: rows.len() as u32,
+        row: sum(&rows),
+    };
+    let of_block = |depth| layers.iter().filter(|row| row.depth == Some(depth)).collect();
+    let blocks = (0..12).map(|depth| group("block", format!("visual.transformer.resblocks.{depth}"), of_block(depth)));
+    blocks.chain([group("model", "model".to_owned(), layers.iter().collect())]).collect()
+}
+
+fn components(spectra: &[Spectrum]) -> Vec<ComponentRow> {
+    let of_layer = |spectrum: &Spectrum| {
+        let sums = rows::cumulative(&spectrum.ratios);
+        let row = |(at, (ratio, sum)): (usize, (&f64, f64))| ComponentRow {
+            layer: spectrum.layer.clone(),
+            component: at as u32 + 1,
+            explained_variance: *ratio,
+            explained_variance_ratio: Some(*ratio),
+            cumulative_ratio: Some(sum),
+            singular_value: ratio.sqrt(),
+        };
+        spectrum.ratios.iter().zip(sums).enumerate().map(row).collect::<Vec<_>>()
+    };
+    spectra.iter().flat_map(of_layer).collect()
 }
 
 fn scores(noise: &mut Noise, groups: &[(&str, f64)]) -> Scores {
@@ -128,6 +166,7 @@ fn fit(dataset: &str, noise: &mut Noise, hostile: bool) -> FitSection {
         dataset: dataset.to_owned(),
         pretrained: "demo/task-vectors/ViT-B-16_pt:v0".to_owned(),
         seeds: (0..SEEDS).map(|seed| seed.to_string()).collect(),
+        groups: groups(&layers),
         layers,
         spectra,
         whole: spectrum(noise, 0.22),
@@ -142,7 +181,7 @@ fn fit(dataset: &str, noise: &mut Noise, hostile: bool) -> FitSection {
 }
 
 fn comparison(noise: &mut Noise, datasets: &[&str]) -> Comparison {
-    let mut angles = Vec::new();
+    let (mut angles, mut pairs) = (Vec::new(), Vec::new());
     let mut overlaps = vec![vec![Some(1.0); datasets.len()]; datasets.len()];
     for (row, column) in (0..datasets.len()).flat_map(|row| (0..row).map(move |column| (row, column))) {
         let mut degrees: Vec<f64> = (0..SEEDS - 1).map(|k| 55.0 + 3.5 * k as f64 + 4.0 * noise.next()).collect();
@@ -150,11 +189,41 @@ fn comparison(noise: &mut Noise, datasets: &[&str]) -> Comparison {
         let cosines: f64 = degrees.iter().map(|angle| angle.to_radians().cos().powi(2)).sum();
         overlaps[row][column] = Some(cosines / degrees.len() as f64);
         overlaps[column][row] = overlaps[row][column];
-        angles.push(PairAngles { first: datasets[column].to_owned(), second: datasets[row].to_owned(), degrees });
+        let (first, second) = (datasets[column].to_owned(), datasets[row].to_owned());
+        pairs.push(PairRow {
+            grouping: "model".to_owned(),
+            group: "model".to_owned(),
+            first: first.clone(),
+            second: second.clone(),
+            components: [SEEDS as u32 - 1; 2],
+            overlap: overlaps[row][column],
+            degrees: degrees.clone(),
+            first_in_second: Some(0.7 + 0.2 * noise.next()),
+            second_in_first: Some(0.7 + 0.2 * noise.next()),
+            mean_cosine: Some(0.1 * noise.next()),
+        });
+        angles.push(PairAngles { first, second, degrees });
     }
-    let labels = datasets.iter().map(|name| (*name).to_owned()).collect();
+    let labels: Vec<String> = datasets.iter().map(|name| (*name).to_owned()).collect();
+    let joint = ["visual.proj", "visual.conv1.weight"].map(|layer| JointRow {
+        grouping: "layer".to_owned(),
+        group: layer.to_owned(),
+        parameters: 1000,
+        scatter: 3.0,
+        between: 1.0,
+        within: 2.0,
+        dataset_share: Some(0.25 + noise.next() / 2.0),
+        ..JointRow::default()
+    });
     let places: Vec<_> = datasets.iter().zip([-1.6, 0.0, 1.6]).map(|(name, place)| (*name, place)).collect();
-    Comparison { angles, overlaps: Some(Matrix { labels, values: overlaps }), scores: Some(scores(noise, &places)) }
+    Comparison {
+        angles,
+        cosines: Some(Matrix { labels: labels.clone(), values: overlaps.clone() }),
+        overlaps: Some(Matrix { labels, values: overlaps }),
+        scores: Some(scores(noise, &places)),
+        pairs,
+        joint: joint.into(),
+    }
 }
 
 fn inputs(datasets: &[&str], hostile: bool) -> Vec<InputFile> {
@@ -231,7 +300,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         notes: Vec::new(),
     };
     let Some(fit) = input.fits.first() else { return Ok(()) };
-    let (layers, components) = (rows::layers_table(&fit.layers)?, rows::components_table(&fit.spectra)?);
+    let (layers, components) = (rows::layers_table(&fit.layers)?, rows::components_table(&components(&fit.spectra))?);
     save(&folder, "report.html", page::write(&input)?)?;
     save(&folder, "report.json", serde_json::to_vec(&input)?)?;
     save(&folder, "layers.parquet", parquet::write(&layers, &[("schema_version", "1")])?)?;
@@ -241,5 +310,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (chart, table) in vega::CHARTS.iter().zip([&layers, &components, &components]) {
         save(&folder, &format!("{}.vl.json", chart.name), chart.with_rows(table))?;
     }
+    if let Some(comparison) = &input.comparison {
+        let (pairs, joint) = (between::pairs_table(&comparison.pairs)?, between::joint_table(&comparison.joint)?);
+        save(&folder, "pairs.parquet", parquet::write(&pairs, &[("schema_version", "1")])?)?;
+        save(&folder, "joint.parquet", parquet::write(&joint, &[("schema_version", "1")])?)?;
+    }
+    save(&folder, "groups.parquet", parquet::write(&rows::groups_table(&fit.groups)?, &[("schema_version", "1")])?)?;
     save_plots(&folder, &input)
 }

@@ -10,6 +10,10 @@ use clap::Parser as _;
 use cli::args::Cli;
 use cli::env::Environment;
 use cli::exit::{Exit, Interrupted};
+use wandb_pca::wandb::runs_parted;
+
+/// How long runs that were given up may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(6);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -29,10 +33,16 @@ fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
     cli::log::start(&cli.global, environment, bars);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = cli::commands::dispatch(cli, environment, progress) => outcome,
             () = interrupted(cli) => Err(Interrupted.into()),
+        };
+        // A run whose work ended without it tells the server so, unless there is no patience for that.
+        tokio::select! {
+            _ = tokio::time::timeout(LAST_WORDS, runs_parted()) => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
+        outcome
     });
     // Work under way on other threads gets a moment to drop its temporary files.
     runtime.shutdown_timeout(Duration::from_secs(2));

@@ -1,5 +1,5 @@
-//! Runs without a server, or with one that goes away: every row that `log` returned for is on the server exactly once after
-//! a sync, whatever was killed, cut or repeated before.
+//! Runs without a server, sent later: every row that `log` returned for is on the server exactly once after a sync, whatever
+//! was killed, cut or repeated before.
 //!
 //! The kills are few by default. Many more:
 //!
@@ -8,204 +8,30 @@
 //! ```
 
 #![cfg(feature = "server")]
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests, with helpers outside of test functions")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests, with helpers outside of test functions"
+)]
+
+#[path = "support/site.rs"]
+mod site;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use site::{PROJECT, Site, client, count, draft, log, names, row, text};
 use wandb_pca::progress::Progress;
 use wandb_pca::redact::ApiKey;
-use wandb_pca::server::{Server, ServerOptions};
 use wandb_pca::table::{ColumnKind, Table};
 use wandb_pca::wandb::{
-    ArtifactDraft, Client, ClientOptions, Run, RunOptions, SyncOptions, Synced, WandbError, is_synced, runs_to_sync,
+    ArtifactDraft, ConsoleStream, Resume, Run, RunOptions, SyncOptions, WandbError, is_synced, runs_to_sync,
 };
-
-const PROJECT: &str = "vectors";
-
-/// A way to a server that can be closed: connections break off and new ones are dropped.
-#[derive(Clone)]
-struct Gate {
-    base: String,
-    /// Bytes on the way to the server that are still let through; below zero all are.
-    left: Arc<AtomicI64>,
-    /// Grows when open connections are to break off.
-    cut: Arc<watch::Sender<u64>>,
-}
-
-impl Gate {
-    async fn before(server: &Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let gate = Self { base, left: Arc::new(AtomicI64::new(-1)), cut: Arc::new(watch::channel(0).0) };
-        let target: SocketAddr = server.base_url().trim_start_matches("http://").parse().unwrap();
-        let own = gate.clone();
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(own.clone().pass(socket, target));
-            }
-        });
-        gate
-    }
-
-    async fn pass(self, mut socket: TcpStream, target: SocketAddr) {
-        let mut cut = self.cut.subscribe();
-        let Ok(mut server) = TcpStream::connect(target).await else { return };
-        let (mut from_client, mut from_server) = (vec![0; 4096], vec![0; 4096]);
-        loop {
-            let sent = tokio::select! {
-                read = socket.read(&mut from_client) => match read {
-                    Ok(read) if read > 0 && self.admit(read) => server.write_all(&from_client[..read]).await,
-                    _ => return,
-                },
-                read = server.read(&mut from_server) => match read {
-                    Ok(read) if read > 0 => socket.write_all(&from_server[..read]).await,
-                    _ => return,
-                },
-                _ = cut.changed() => return,
-            };
-            if sent.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn admit(&self, bytes: usize) -> bool {
-        let take = |left: i64| match left {
-            ..0 => Some(left),
-            0 => None,
-            left => Some((left - bytes as i64).max(0)),
-        };
-        self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
-    }
-
-    fn open(&self) {
-        self.left.store(-1, Ordering::SeqCst);
-    }
-
-    fn close(&self) {
-        self.close_after(0);
-    }
-
-    /// Lets so many more bytes through.
-    fn close_after(&self, bytes: i64) {
-        self.left.store(bytes, Ordering::SeqCst);
-        self.cut.send_modify(|count| *count += 1);
-    }
-}
-
-struct Site {
-    server: Server,
-    gate: Gate,
-    root: tempfile::TempDir,
-}
-
-impl Site {
-    async fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let server = Server::start(ServerOptions::new(root.path().join("data"))).await.unwrap();
-        let gate = Gate::before(&server).await;
-        Self { server, gate, root }
-    }
-
-    fn client(&self) -> Client {
-        client(&self.gate.base, self.server.api_key())
-    }
-
-    fn options(&self) -> RunOptions {
-        RunOptions::new(PROJECT).with_root(self.root.path()).with_display_name(Some("a run".to_owned()))
-    }
-
-    fn offline(&self) -> Run {
-        Run::start_offline(self.options(), Progress::silent()).unwrap()
-    }
-
-    async fn data(&self, query: &str, variables: Value) -> Value {
-        let url = format!("{}/graphql", self.server.base_url());
-        let body = json!({ "query": query, "variables": variables, "operationName": "" });
-        let request = reqwest::Client::new().post(url).basic_auth("api", Some(self.server.api_key().expose()));
-        let answer: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
-        assert!(answer.get("errors").is_none(), "{answer}");
-        answer["data"]["project"]["run"].clone()
-    }
-
-    async fn run(&self, id: &str) -> Value {
-        let query = "query R($id: String!, $project: String) { project(name: $project) { run(name: $id) {
-            state exitcode config summaryMetrics historyLineCount displayName group jobType tags notes
-            history(minStep: 0, maxStep: 1000000, samples: 1000000)
-            files(first: 100) { edges { node { name } } }
-            outputArtifacts(first: 100) { edges { node { artifactSequence { name } } } }
-            inputArtifacts(first: 100) { edges { node { artifactSequence { name } } } } } } }";
-        self.data(query, json!({ "id": id, "project": PROJECT })).await
-    }
-
-    async fn delete(&self, id: &str) {
-        let query = "query R($id: String!, $project: String) { project(name: $project) { run(name: $id) { id } } }";
-        let run = self.data(query, json!({ "id": id, "project": PROJECT })).await;
-        let query = "mutation D($id: ID!) { deleteRun(input: { id: $id }) { clientMutationId } }";
-        self.data(query, json!({ "id": run["id"] })).await;
-    }
-
-    /// The values of `x` in the run's rows, and that there are no other rows.
-    async fn xs(&self, id: &str) -> Vec<i64> {
-        let run = self.run(id).await;
-        let rows: Vec<Value> = run["history"].as_array().unwrap().iter().map(text).collect();
-        assert_eq!(run["historyLineCount"], rows.len());
-        rows.iter().filter_map(|row| row["x"].as_i64()).collect()
-    }
-
-    async fn sync(&self, folder: &Path) -> Result<Synced, WandbError> {
-        self.client().sync(folder, &SyncOptions::default()).await
-    }
-
-    fn folders(&self) -> Vec<PathBuf> {
-        runs_to_sync(self.root.path()).unwrap()
-    }
-}
-
-fn client(base: &str, key: &ApiKey) -> Client {
-    let options = ClientOptions::new(base).with_api_key(Some(key.clone()));
-    let options = options.with_timeouts(Duration::from_secs(5), Duration::from_secs(10));
-    Client::new(options.with_retries(2, Duration::from_millis(5), Duration::from_millis(20))).unwrap()
-}
-
-fn text(value: &Value) -> Value {
-    serde_json::from_str(value.as_str().unwrap()).unwrap()
-}
-
-fn names(connection: &Value, pick: impl Fn(&Value) -> &Value) -> Vec<String> {
-    let edges = connection["edges"].as_array().unwrap();
-    let mut names: Vec<String> = edges.iter().map(|edge| pick(&edge["node"]).as_str().unwrap().to_owned()).collect();
-    names.sort();
-    names
-}
-
-fn row(x: usize) -> Map<String, Value> {
-    Map::from_iter([("x".to_owned(), json!(x)), ("half".to_owned(), json!(x as f64 / 2.0))])
-}
-
-async fn log(run: &Run, xs: std::ops::Range<usize>) {
-    for x in xs {
-        run.log(row(x)).await.unwrap();
-    }
-}
-
-fn count(xs: std::ops::Range<i64>) -> Vec<i64> {
-    xs.collect()
-}
-
-fn draft(bytes: &[u8]) -> ArtifactDraft {
-    ArtifactDraft::new("model", "checkpoint").unwrap().with_file("weights", bytes.to_vec()).unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_a_server_is_all_there_after_a_sync() {
@@ -292,66 +118,6 @@ async fn a_run_without_a_server_is_all_there_after_a_sync() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_down_at_the_start_loses_nothing() {
-    let site = Site::new().await;
-    site.gate.close();
-    let run = site.client().start_run(site.options()).await.unwrap();
-    assert!(!run.is_online());
-    let id = run.id().to_owned();
-    log(&run, 0..3).await;
-    let Err(WandbError::NotSent { folder, source: Some(cause), .. }) = run.finish(0).await else { panic!() };
-    assert!(cause.is_network(), "{cause:?}");
-    assert!(folder.file_name().unwrap().to_str().unwrap().starts_with("offline-run-"));
-    assert!(matches!(site.sync(&folder).await, Err(error) if error.is_network()));
-    assert!(!is_synced(&folder).unwrap());
-    site.gate.open();
-    site.sync(&folder).await.unwrap();
-    assert_eq!(site.xs(&id).await, count(0..3));
-    assert_eq!(site.run(&id).await["state"], "finished");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_goes_away_in_the_middle_loses_nothing() {
-    let site = Site::new().await;
-    let run = site.client().start_run(site.options()).await.unwrap();
-    let id = run.id().to_owned();
-    log(&run, 0..3).await;
-    // Waits until it is on the server, rows before it or not.
-    run.log_artifact(&draft(b"1")).await.unwrap();
-    site.gate.close();
-    log(&run, 3..6).await;
-    run.upload_file("notes.txt", b"n".to_vec()).await.unwrap();
-    assert_eq!(run.spool_artifact(&draft(b"2")).await.unwrap(), None, "it is kept, not refused");
-    assert_eq!(run.spool_artifact(&draft(b"3")).await.unwrap(), None);
-    log(&run, 6..8).await;
-    let Err(WandbError::NotSent { folder, .. }) = run.finish(0).await else { panic!() };
-    assert_eq!(site.folders(), std::slice::from_ref(&folder));
-    site.gate.open();
-    let synced = site.sync(&folder).await.unwrap();
-    assert_eq!((synced.rows, synced.errands), (8, 3), "the first artifact was there");
-    assert_eq!(site.xs(&id).await, count(0..8));
-    let found = site.run(&id).await;
-    assert_eq!(found["outputArtifacts"]["edges"].as_array().unwrap().len(), 3);
-    assert!(names(&found["files"], |file| &file["name"]).contains(&"notes.txt".to_owned()));
-    assert_eq!(found["state"], "finished");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_back_at_the_end_gets_everything() {
-    let site = Site::new().await;
-    let run = site.client().start_run(site.options()).await.unwrap();
-    let id = run.id().to_owned();
-    site.gate.close();
-    log(&run, 0..4).await;
-    assert_eq!(run.spool_artifact(&draft(b"1")).await.unwrap(), None);
-    site.gate.open();
-    run.finish(0).await.unwrap();
-    assert_eq!(site.xs(&id).await, count(0..4));
-    assert_eq!(site.run(&id).await["outputArtifacts"]["edges"].as_array().unwrap().len(), 1);
-    assert!(site.folders().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_is_cut_anywhere_goes_on() {
     let site = Site::new().await;
     let run = site.offline();
@@ -409,6 +175,67 @@ async fn rows_that_another_client_sent_are_recognised() {
         site.sync(&second).await.unwrap();
         let run = site.run(&id).await;
         assert_eq!(run["historyLineCount"], 7);
+    }
+}
+
+/// What a run printed, without the times, by the lines on the server.
+fn printed(site: &Site, id: &str) -> Vec<String> {
+    let lines = site.lines(id, "output");
+    lines.iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+}
+
+async fn steps(site: &Site, id: &str) -> Vec<i64> {
+    let rows = site.lines(id, "history");
+    rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap()["_step"].as_i64().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_one_run_stand_one_behind_the_other() {
+    let site = Site::new().await;
+    for (id, resume) in [("asked", Resume::Allow), ("unasked", Resume::Unasked)] {
+        let session = async |xs: std::ops::Range<usize>| {
+            let config = Map::from_iter([(format!("from {}", xs.start), json!(1))]);
+            let options = site.options().with_id(Some(id.to_owned())).with_resume(resume).with_config(config);
+            let run = Run::start_offline(options, Progress::silent()).unwrap();
+            let folder = run.folder().to_owned();
+            for x in xs {
+                run.log(row(x)).await.unwrap();
+                run.console(ConsoleStream::Output, &format!("said {x}")).unwrap();
+            }
+            run.finish(0).await.unwrap();
+            folder
+        };
+        let (first, second) = (session(0..3).await, session(3..5).await);
+        for folder in [&first, &first, &second, &second] {
+            site.sync(folder).await.unwrap();
+        }
+        let mut xs = site.xs(id).await;
+        xs.sort_unstable();
+        assert_eq!(xs, count(0..5));
+        let said = |xs: std::ops::Range<usize>| xs.map(|x| format!("said {x}")).collect::<Vec<_>>();
+        assert_eq!(printed(&site, id), said(0..5), "{id}");
+        let there = site.run(id).await;
+        let (config, summary) = (text(&there["config"]), text(&there["summaryMetrics"]));
+        if resume == Resume::Unasked {
+            assert_eq!(steps(&site, id).await, [0, 1, 2, 0, 1], "as the official client has it");
+            continue;
+        }
+        // One that asked to go on goes on in everything.
+        assert_eq!(steps(&site, id).await, [0, 1, 2, 3, 4]);
+        assert_eq!((&config["from 0"]["value"], &config["from 3"]["value"]), (&json!(1), &json!(1)));
+        assert_eq!((&summary["_step"], &summary["x"]), (&json!(4), &json!(4)));
+        let mut options = SyncOptions::default();
+        options.again = true;
+        site.client().sync(&second, &options).await.unwrap();
+        assert_eq!((steps(&site, id).await, printed(&site, id)), (vec![0, 1, 2, 3, 4], said(0..5)));
+        // And so does one with a server.
+        let options = site.options().with_id(Some(id.to_owned())).with_resume(resume);
+        let third = site.client().start_run(options).await.unwrap();
+        assert_eq!((third.is_resumed(), third.step()), (true, 5));
+        third.log(row(5)).await.unwrap();
+        third.console(ConsoleStream::Output, "said 5").unwrap();
+        third.finish(0).await.unwrap();
+        assert_eq!((steps(&site, id).await, printed(&site, id)), (vec![0, 1, 2, 3, 4, 5], said(0..6)));
     }
 }
 
@@ -488,7 +315,9 @@ fn child_that_logs() {
     let Ok(root) = std::env::var("CHILD_ROOT") else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let options = RunOptions::new(PROJECT).with_root(root);
+        let id = std::env::var("CHILD_ID").ok();
+        let resume = if id.is_some() { Resume::Allow } else { Resume::Unasked };
+        let options = RunOptions::new(PROJECT).with_root(root).with_id(id).with_resume(resume);
         let run = match std::env::var("CHILD_SERVER") {
             Ok(base) => {
                 let key = ApiKey::parse(&std::env::var("CHILD_KEY").unwrap()).unwrap();
@@ -544,6 +373,40 @@ async fn killed_while_it_logs_every_row_arrives_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn killed_and_gone_on_with_every_row_arrives_once() {
+    let site = Site::new().await;
+    let root = site.root.path().join("killed");
+    std::fs::create_dir(&root).unwrap();
+    let server = [("CHILD_SERVER", site.server.base_url()), ("CHILD_KEY", site.server.api_key().expose())];
+    let mut logged = Vec::new();
+    for online in [true, false, true] {
+        let mut environment = vec![("CHILD_ROOT", root.to_str().unwrap()), ("CHILD_ID", "again")];
+        environment.extend(server.iter().filter(|_| online));
+        let child = child("child_that_logs", &environment);
+        logged.push(tokio::task::spawn_blocking(move || kill_after(child, 30)).await.unwrap() as i64);
+    }
+    // Whoever goes on sends what the killed ones left, first.
+    let options = site.options().with_root(&root).with_id(Some("again".to_owned())).with_resume(Resume::Must);
+    let run = site.client().start_run(options).await.unwrap();
+    run.log(row(1_000_000)).await.unwrap();
+    run.finish(0).await.unwrap();
+    let steps = steps(&site, "again").await;
+    assert_eq!(steps, count(0..steps.len() as i64));
+    let xs = site.xs("again").await;
+    let starts: Vec<usize> = (0..xs.len()).filter(|&at| xs[at] == 0).collect();
+    assert_eq!((starts.len(), xs[xs.len() - 1]), (3, 1_000_000), "{xs:?}");
+    for (at, (&start, logged)) in starts.iter().zip(&logged).enumerate() {
+        let end = starts.get(at + 1).copied().unwrap_or(xs.len() - 1);
+        let own = &xs[start..end];
+        assert!(own.len() as i64 >= *logged && own == count(0..own.len() as i64), "session {at}: {} rows", own.len());
+    }
+    assert_eq!(site.run("again").await["state"], "finished");
+    // The folder of the one that was offline stays, marked; nothing is to be sent.
+    let left = runs_to_sync(&root).unwrap();
+    assert!(left.iter().all(|folder| is_synced(folder).unwrap()), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_while_it_syncs_every_row_arrives_once() {
     let site = Site::new().await;
     let run = site.offline();
@@ -568,88 +431,4 @@ async fn killed_while_it_syncs_every_row_arrives_once() {
     let found = site.run(&id).await;
     assert_eq!(found["outputArtifacts"]["edges"].as_array().unwrap().len(), 20);
     assert_eq!(found["state"], "finished");
-}
-
-/// A checkpoint of one tensor.
-fn write_checkpoint(path: &Path, values: [f32; 4]) {
-    let head = json!({ "w": { "dtype": "F32", "shape": [4], "data_offsets": [0, 16] } }).to_string();
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let file = [&(head.len() as u64).to_le_bytes()[..], head.as_bytes(), &bytes].concat();
-    std::fs::write(path, file).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_command_logs_offline_says_so_and_syncs() {
-    let site = Site::new().await;
-    let folder = site.root.path();
-    write_checkpoint(&folder.join("pt.safetensors"), [0.0; 4]);
-    for seed in 0..3u8 {
-        write_checkpoint(
-            &folder.join(format!("s{seed}.safetensors")),
-            [f32::from(seed), 1.0, 2.0, f32::from(seed * seed)],
-        );
-    }
-    let command = |base: &str, words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wandb-pca"));
-        for name in ["WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR"] {
-            command.env_remove(name);
-        }
-        command.args(["--json", "--base-url", base]).args(words).current_dir(folder);
-        command.env("WANDB_API_KEY", site.server.api_key().expose()).env("WANDB_CACHE_DIR", folder.join("cache"));
-        command.env("WANDB_X_GRAPHQL_RETRY_MAX", "0").env("NETRC", folder.join("netrc"));
-        let done = command.output().unwrap();
-        let text = String::from_utf8(done.stdout).unwrap();
-        let errors = String::from_utf8(done.stderr).unwrap();
-        (done.status.code().unwrap(), serde_json::from_str::<Value>(&text).unwrap_or_default(), errors)
-    };
-    let fit = |mode: &'static str, out: &'static str| {
-        [
-            "--mode",
-            mode,
-            "--project",
-            PROJECT,
-            "fit",
-            "--pretrained",
-            "pt.safetensors",
-            "--finetuned",
-            "s{seed}.safetensors",
-            "--seeds",
-            "0..2",
-            "--log",
-            "--out",
-            out,
-        ]
-    };
-    let nobody = "http://127.0.0.1:9";
-    let (code, meant, errors) = command(nobody, &fit("offline", "fit-1"));
-    assert_eq!(code, 0, "{errors}");
-    let (code, unmeant, errors) = command(nobody, &fit("online", "fit-2"));
-    assert!(code == 7 && errors.contains("wandb-pca sync"), "{code}: {errors}");
-    let (code, disabled, _) = command(nobody, &fit("disabled", "fit-3"));
-    assert_eq!((code, &disabled["run"]), (0, &Value::Null));
-    for told in [&meant, &unmeant] {
-        assert!(
-            Path::new(told["run"]["folder"].as_str().unwrap()).starts_with(folder.canonicalize().unwrap()),
-            "{told}"
-        );
-        assert_eq!(told["run"]["url"], Value::Null);
-    }
-    let (code, _, errors) = command(nobody, &["sync", meant["run"]["folder"].as_str().unwrap()]);
-    assert_eq!(code, 6, "{errors}");
-    let (code, plan, _) = command(site.server.base_url(), &["sync", "--dry-run"]);
-    assert_eq!(
-        (code, plan["runs"].as_array().unwrap().len(), &plan["runs"][0]["state"]),
-        (0, 2, &json!("would_be_sent"))
-    );
-    let (code, synced, errors) = command(site.server.base_url(), &["sync", "--clean"]);
-    assert_eq!(code, 0, "{errors}");
-    for run in synced["runs"].as_array().unwrap() {
-        assert_eq!((&run["state"], &run["removed"]), (&json!("sent"), &json!(true)));
-        let path = run["detail"]["path"].as_str().unwrap();
-        assert_eq!(site.run(path.rsplit('/').next().unwrap()).await["state"], "finished");
-    }
-    assert!(site.folders().is_empty());
-    let (code, nothing, _) = command(site.server.base_url(), &["sync"]);
-    assert_eq!((code, nothing["runs"].as_array().unwrap().len()), (0, 0));
-    assert_eq!(command(site.server.base_url(), &["sync", "nowhere"]).0, 3);
 }

@@ -396,7 +396,7 @@ async fn a_fit_of_parts_is_the_fit_of_the_whole_to_the_bit() {
 }
 
 fn report_of(fit: &app::Fit, folder: &std::path::Path) -> std::path::PathBuf {
-    app::report(std::slice::from_ref(fit), &folder.join("report.html"), false).unwrap().remove(0)
+    app::report(&[fit], None, &folder.join("report.html"), false).unwrap().remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]

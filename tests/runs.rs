@@ -2,66 +2,28 @@
 //! machine, the console, alerts; going on with a run, stopping, a finish that is bounded.
 
 #![cfg(feature = "server")]
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests, with helpers outside of test functions")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests, with helpers outside of test functions"
+)]
+
+#[path = "support/site.rs"]
+mod site;
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use wandb_pca::server::{Server, ServerOptions};
+use site::{Site, client, text};
 use wandb_pca::table::{ColumnKind, Table};
 use wandb_pca::wandb::{
-    AlertLevel, Chart, ChartDefinition, Client, ClientOptions, ConsoleStream, Histogram, Image, Resume, Run,
-    RunOptions, WandbError,
+    AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, SyncOptions, WandbError,
 };
-
-const PROJECT: &str = "vectors";
-
-struct Site {
-    server: Server,
-    client: Client,
-    root: tempfile::TempDir,
-}
-
-impl Site {
-    async fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let server = Server::start(ServerOptions::new(root.path().join("data"))).await.unwrap();
-        let options = ClientOptions::new(server.base_url()).with_api_key(Some(server.api_key().clone()));
-        Self { client: Client::new(options).unwrap(), server, root }
-    }
-
-    fn options(&self) -> RunOptions {
-        RunOptions::new(PROJECT).with_root(self.root.path())
-    }
-
-    async fn start(&self) -> Run {
-        self.client.start_run(self.options()).await.unwrap()
-    }
-
-    async fn ask(&self, query: &str, variables: Value) -> Value {
-        let url = format!("{}/graphql", self.server.base_url());
-        let body = json!({ "query": query, "variables": variables, "operationName": "" });
-        let request = reqwest::Client::new().post(url).basic_auth("api", Some(self.server.api_key().expose()));
-        let answer: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
-        assert!(answer.get("errors").is_none(), "{answer}");
-        answer["data"].clone()
-    }
-
-    async fn run(&self, id: &str) -> Value {
-        let query = "query R($id: String!, $project: String) { project(name: $project) { run(name: $id) {
-            id state exitcode config summaryMetrics historyLineCount logLineCount
-            history(minStep: 0, maxStep: 1000000, samples: 1000000)
-            files(first: 100) { edges { node { name } } } } } }";
-        self.ask(query, json!({ "id": id, "project": PROJECT })).await["project"]["run"].clone()
-    }
-}
 
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
-}
-
-fn text(value: &Value) -> Value {
-    serde_json::from_str(value.as_str().unwrap()).unwrap()
 }
 
 fn files(run: &Value) -> Vec<&str> {
@@ -81,7 +43,7 @@ fn pixel() -> Image {
 #[tokio::test(flavor = "multi_thread")]
 async fn charts_and_media_are_there() {
     let site = Site::new().await;
-    let run = site.start().await;
+    let run = site.client().start_run(site.options()).await.unwrap();
     let definition = |name: &str| ChartDefinition {
         name: name.to_owned(),
         title: "T".to_owned(),
@@ -90,8 +52,7 @@ async fn charts_and_media_are_there() {
     let ids = run.define_charts(&[definition("one"), definition("two")]).await.unwrap();
     assert_eq!(ids[0].as_deref(), Some(format!("{}/one", run.entity()).as_str()));
     // Another process finds them made.
-    let options = ClientOptions::new(site.server.base_url()).with_api_key(Some(site.server.api_key().clone()));
-    let other = Client::new(options).unwrap().start_run(site.options()).await.unwrap();
+    let other = client(site.server.base_url(), site.server.api_key()).start_run(site.options()).await.unwrap();
     assert_eq!(other.define_charts(&[definition("one")]).await.unwrap(), ids[..1]);
     other.finish(0).await.unwrap();
     run.log_chart("plot", &points(), &Chart::scatter("x", "y").with_title("T")).await.unwrap();
@@ -124,7 +85,7 @@ async fn charts_and_media_are_there() {
 async fn a_run_tells_what_made_it_and_what_it_says() {
     let site = Site::new().await;
     let options = site.options().with_origin(Some("program".to_owned()), Some("machine".to_owned()));
-    let run = site.client.start_run(options).await.unwrap();
+    let run = site.client().start_run(options).await.unwrap();
     run.console(ConsoleStream::Output, "said").unwrap();
     run.console(ConsoleStream::Error, "complained").unwrap();
     for _ in 0..2 {
@@ -140,14 +101,7 @@ async fn a_run_tells_what_made_it_and_what_it_says() {
     assert!(own["t"]["12"].as_str().unwrap().starts_with("wandb-pca/"));
     assert_eq!(there["logLineCount"], 2);
     assert!(["wandb-metadata.json", "output.log"].iter().all(|file| files(&there).contains(file)));
-    let db = rusqlite::Connection::open(site.root.path().join("data/server.db")).unwrap();
-    let alerts: Vec<(String, String)> = db
-        .prepare("SELECT title, severity FROM alert")
-        .unwrap()
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let alerts = site.rows("SELECT title, severity FROM alert");
     assert_eq!(alerts, [("title".to_owned(), "WARN".to_owned())], "the same title is told once");
 }
 
@@ -156,17 +110,17 @@ async fn a_run_goes_on() {
     let site = Site::new().await;
     let options =
         |resume, config| site.options().with_id(Some("abc".to_owned())).with_resume(resume).with_config(config);
-    let must = site.client.start_run(options(Resume::Must, Map::new())).await.unwrap_err();
+    let must = site.client().start_run(options(Resume::Must, Map::new())).await.unwrap_err();
     assert!(must.is_not_found(), "{must:?}");
-    let first = site.client.start_run(options(Resume::Allow, object(json!({ "a": 1, "b": 1 })))).await.unwrap();
+    let first = site.client().start_run(options(Resume::Allow, object(json!({ "a": 1, "b": 1 })))).await.unwrap();
     assert!(!first.is_resumed());
     first.log(object(json!({ "x": 1, "odd": 0.5 }))).await.unwrap();
     first.log_chart("plot", &points(), &Chart::scatter("x", "y")).await.unwrap();
     first.console(ConsoleStream::Output, "one").unwrap();
     first.finish(0).await.unwrap();
-    let never = site.client.start_run(options(Resume::Never, Map::new())).await.unwrap_err();
+    let never = site.client().start_run(options(Resume::Never, Map::new())).await.unwrap_err();
     assert!(matches!(never, WandbError::RunExists { .. }), "{never:?}");
-    let second = site.client.start_run(options(Resume::Must, object(json!({ "b": 2 })))).await.unwrap();
+    let second = site.client().start_run(options(Resume::Must, object(json!({ "b": 2 })))).await.unwrap();
     assert_eq!((second.is_resumed(), second.step()), (true, 2));
     second.log(object(json!({ "x": 2 }))).await.unwrap();
     second.console(ConsoleStream::Output, "two").unwrap();
@@ -185,11 +139,9 @@ async fn a_run_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_request_is_heard() {
     let site = Site::new().await;
-    let run = site.start().await;
+    let run = site.client().start_run(site.options()).await.unwrap();
     assert!(run.check_stop().is_ok());
-    let there = site.run(run.id()).await;
-    let stop = "mutation S($id: ID!) { stopRun(input: {id: $id}) { success } }";
-    site.ask(stop, json!({ "id": there["id"] })).await;
+    site.stop(run.id()).await;
     run.log(object(json!({ "x": 1 }))).await.unwrap();
     for _ in 0..200 {
         if run.stop_requested() {
@@ -207,12 +159,12 @@ async fn a_stop_request_is_heard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finishing_has_an_end() {
     let site = Site::new().await;
-    let run = site.client.start_run(site.options().with_finish_limit(Duration::ZERO)).await.unwrap();
+    let run = site.client().start_run(site.options().with_finish_limit(Duration::ZERO)).await.unwrap();
     run.log(object(json!({ "x": 1 }))).await.unwrap();
     let error = run.finish(0).await.unwrap_err();
     let WandbError::NotSent { folder, source: Some(source), .. } = error else { panic!("{error:?}") };
     assert!(matches!(*source, WandbError::Timeout { .. }), "{source:?}");
-    let synced = site.client.sync(&folder, &wandb_pca::wandb::SyncOptions::default()).await.unwrap();
+    let synced = site.client().sync(&folder, &SyncOptions::default()).await.unwrap();
     assert_eq!(synced.rows, 1);
     assert_eq!(site.run(&synced.run).await["state"], "finished");
 }

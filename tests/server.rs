@@ -433,6 +433,48 @@ async fn a_run_streams_and_is_read_back() {
 }
 
 #[tokio::test]
+async fn an_empty_entity_is_the_users_own() {
+    let site = Site::new().await;
+    site.run("r").await;
+    let id = site.log(&[("x", b"x")]).await;
+    let alias = json!({ "entityName": "", "projectName": "p", "artifactCollectionName": "a", "alias": "mine" });
+    for (operation, kind, more) in [
+        ("upsertModel", "UpsertModelInput", json!({ "name": "made" })),
+        ("createRunFiles", "CreateRunFilesInput", json!({ "projectName": "p", "runName": "r", "files": ["f"] })),
+        (
+            "notifyScriptableRunAlert",
+            "NotifyScriptableRunAlertInput",
+            json!({ "projectName": "p", "runName": "r", "title": "t", "text": "x" }),
+        ),
+        (
+            "linkArtifact",
+            "LinkArtifactInput",
+            json!({ "artifactID": id, "projectName": "", "artifactPortfolioName": "chosen" }),
+        ),
+        ("addAliases", "AddAliasesInput", json!({ "artifactID": id, "aliases": [alias] })),
+        (
+            "createArtifactCollectionTagAssignments",
+            "CreateArtifactCollectionTagAssignmentsInput",
+            json!({ "projectName": "p", "artifactCollectionName": "a", "tags": [{ "tagName": "good" }] }),
+        ),
+    ] {
+        let mut input = json!({ "entityName": "" });
+        if operation == "addAliases" {
+            input = json!({});
+        }
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let query = format!("mutation M($input: {kind}!) {{ {operation}(input: $input) {{ __typename }} }}");
+        site.data(&query, json!({ "input": input })).await;
+    }
+    let query = "query Q($name: String!, $collection: String!) { project(name: $name, entityName: \"local\") { \
+                 artifactCollection(name: $collection) { name } } }";
+    let ask = |name: &'static str| site.data(query, json!({ "name": name, "collection": "chosen" }));
+    assert_eq!(ask("made").await["project"], json!({ "artifactCollection": null }));
+    assert_eq!(ask("uncategorized").await["project"]["artifactCollection"]["name"], "chosen");
+    assert!(site.direct_url("mine", "x").await.contains("x"));
+}
+
+#[tokio::test]
 async fn what_was_kept_is_there_after_a_restart_and_one_server_has_a_folder() {
     let site = Site::new().await;
     site.run("r").await;

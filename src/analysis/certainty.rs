@@ -1,8 +1,9 @@
 //! How sure the headline numbers of a spectrum are with about ten seeds: a jackknife over seeds, and a null model. Both
 //! from the Gram alone. No I/O.
 
+use crate::analysis::pca::variances;
 use crate::analysis::sample::Generator;
-use crate::analysis::{AnalysisError, Gram, Pca, Spectrum};
+use crate::analysis::{AnalysisError, Gram, Spectrum};
 
 /// A number with what leaving out one seed at a time does to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,16 +75,16 @@ impl Headline {
 /// defined with all seeds or without one of them, or where fewer than three seeds leave nothing to leave out.
 ///
 /// # Errors
-/// As [`Pca::from_gram`].
+/// As [`Pca::from_gram`](crate::analysis::Pca::from_gram).
 pub fn jackknife(gram: &Gram, headlines: &[Headline]) -> Result<Vec<Option<Jackknife>>, AnalysisError> {
     let n = gram.seeds();
-    let whole = Spectrum::of(&Pca::from_gram(gram)?);
+    let whole = spectrum(gram)?;
     if n < 3 {
         return Ok(vec![None; headlines.len()]);
     }
     let without = |seed: usize| {
         let rest: Vec<usize> = (0..n).filter(|&i| i != seed).collect();
-        Ok(Spectrum::of(&Pca::from_gram(&gram.select(&rest)?)?))
+        spectrum(&gram.select(&rest)?)
     };
     let spectra: Vec<Spectrum> = (0..n).map(without).collect::<Result<_, AnalysisError>>()?;
     Ok(headlines.iter().map(|&headline| summarise(headline, &whole, &spectra)).collect())
@@ -111,24 +112,42 @@ fn summarise(headline: Headline, whole: &Spectrum, spectra: &[Spectrum]) -> Opti
 /// of L and normals below), then scaled to the norms: no vector of length d is made. Deterministic in `seed`.
 ///
 /// # Errors
-/// As [`Pca::from_gram`].
+/// As [`Pca::from_gram`](crate::analysis::Pca::from_gram).
 pub fn null_model(
     gram: &Gram,
     headlines: &[Headline],
-    (draws, seed): (usize, u64),
+    draws: (usize, u64),
 ) -> Result<Vec<Option<NullBand>>, AnalysisError> {
+    let spectra = null_spectra(gram, draws)?;
+    Ok(headlines.iter().map(|&headline| band(spectra.iter().filter_map(|s| headline.of(s)).collect())).collect())
+}
+
+/// Where [`null_model`] puts the explained variance ratio of each component; empty where there is no variance or no draw.
+///
+/// # Errors
+/// As [`null_model`].
+pub fn null_ratios(gram: &Gram, draws: (usize, u64)) -> Result<Vec<NullBand>, AnalysisError> {
+    let spectra = null_spectra(gram, draws)?;
+    let ratio = |k: usize| spectra.iter().filter_map(|s| s.ratios.as_ref()?.get(k).copied()).collect();
+    Ok((0..gram.seeds()).map_while(|k| band(ratio(k))).collect())
+}
+
+fn null_spectra(gram: &Gram, (draws, seed): (usize, u64)) -> Result<Vec<Spectrum>, AnalysisError> {
     let norms = deviation_norms(gram);
-    if draws == 0 || norms.iter().all(|&norm| norm == 0.0) {
-        return Ok(vec![None; headlines.len()]);
+    if norms.iter().all(|&norm| norm == 0.0) {
+        return Ok(Vec::new());
     }
-    let mut spectra = Vec::with_capacity(draws);
-    for draw in 0..draws as u64 {
+    let draw = |draw: u64| {
         let mut generator = Generator::new(seed, draw, "null model");
         let values = random_gram(&norms, gram.parameters(), &mut generator);
-        let drawn = Gram::from_values(gram.seeds(), gram.parameters(), values)?;
-        spectra.push(Spectrum::of(&Pca::from_gram(&drawn)?));
-    }
-    Ok(headlines.iter().map(|&headline| band(spectra.iter().filter_map(|s| headline.of(s)).collect())).collect())
+        spectrum(&Gram::from_values(gram.seeds(), gram.parameters(), values)?)
+    };
+    (0..draws as u64).map(draw).collect()
+}
+
+/// The spectrum alone: no vectors are made.
+fn spectrum(gram: &Gram) -> Result<Spectrum, AnalysisError> {
+    Ok(Spectrum::of_variances(&variances(gram)?, gram.parameters()))
 }
 
 fn band(mut values: Vec<f64>) -> Option<NullBand> {
@@ -178,6 +197,7 @@ fn random_gram(norms: &[f64], parameters: u64, generator: &mut Generator) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::Pca;
 
     fn diagonal(squares: &[f64], parameters: u64) -> Gram {
         let n = squares.len();

@@ -21,6 +21,28 @@ impl Eigen {
         Self::by_faer(matrix, size).or_else(|| Self::by_jacobi(matrix, size))
     }
 
+    /// The eigenvalues alone, descending.
+    pub(super) fn values(matrix: &[f64], size: usize) -> Option<Vec<f64>> {
+        if size == 0 || matrix.iter().any(|x| !x.is_finite()) {
+            return Self::of(matrix, size).map(|eigen| eigen.values);
+        }
+        let mut values = Diag::<f64>::zeros(size);
+        let scratch =
+            self_adjoint_evd_scratch::<f64>(size, ComputeEigenvectors::No, Par::Seq, faer::prelude::default());
+        let outcome = self_adjoint_evd(
+            MatRef::from_row_major_slice(matrix, size, size),
+            values.as_mut(),
+            None,
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            faer::prelude::default(),
+        );
+        let mut values: Vec<f64> = values.column_vector().iter().copied().collect();
+        values.sort_by(|a, b| b.total_cmp(a));
+        let plausible = outcome.is_ok() && keeps_trace(&values, size, matrix);
+        if plausible { Some(values) } else { Self::of(matrix, size).map(|eigen| eigen.values) }
+    }
+
     /// On one thread, so that the result does not depend on how many there are.
     fn by_faer(matrix: &[f64], size: usize) -> Option<Self> {
         if size == 0 || matrix.iter().any(|x| !x.is_finite()) {
@@ -89,12 +111,16 @@ impl Eigen {
 
     /// Finite, and the trace is kept.
     fn is_plausible(&self, matrix: &[f64]) -> bool {
-        let trace: f64 = (0..self.size).map(|i| matrix[i * self.size + i]).sum();
-        let size: f64 = (0..self.size).map(|i| matrix[i * self.size + i].abs()).sum();
-        let sum: f64 = self.values.iter().sum();
-        self.values.iter().chain(&self.vectors).all(|x| x.is_finite())
-            && (sum - trace).abs() <= 1e-12 * (1.0 + self.size as f64) * size.max(sum.abs())
+        self.vectors.iter().all(|x| x.is_finite()) && keeps_trace(&self.values, self.size, matrix)
     }
+}
+
+/// Whether these can be the eigenvalues of the matrix: finite, and of its trace.
+fn keeps_trace(values: &[f64], n: usize, matrix: &[f64]) -> bool {
+    let trace: f64 = (0..n).map(|i| matrix[i * n + i]).sum();
+    let size: f64 = (0..n).map(|i| matrix[i * n + i].abs()).sum();
+    let sum: f64 = values.iter().sum();
+    values.iter().all(|x| x.is_finite()) && (sum - trace).abs() <= 1e-12 * (1.0 + n as f64) * size.max(sum.abs())
 }
 
 /// Makes entry (p, q) zero by a rotation of rows and columns p and q; false when it was negligible.

@@ -40,3 +40,22 @@ where
         .collect();
     fits.into_iter().collect()
 }
+
+/// The Grams of `layers` over several fits, in parallel: each from the task vectors that `open` returns for it and the
+/// Grams that are known of consecutive groups of them, of which only the products between are made
+/// ([`TaskVectors::extend_gram`]). Results come in the order of `layers`; `progress` advances by the bytes read.
+///
+/// # Errors
+/// As [`fit_layers`].
+pub fn join_grams<'a, E>(
+    layers: &[(&Layer, Vec<&Gram>)],
+    open: impl Fn(&Layer) -> Result<TaskVectors<'a>, E> + Sync,
+    progress: &Task,
+) -> Result<Vec<Gram>, E>
+where
+    E: From<AnalysisError> + Send,
+{
+    let grams: Vec<Result<Gram, E>> =
+        layers.par_iter().map(|(layer, known)| Ok(open(layer)?.extend_gram(known, progress)?)).collect();
+    grams.into_iter().collect()
+}

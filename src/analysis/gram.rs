@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::analysis::kernel::{Kernel, Tile};
+use crate::analysis::kernel::{Block, Kernel, Tile};
 use crate::analysis::task_vector::Base;
 use crate::analysis::{AnalysisError, TaskVectors};
 use crate::progress::Task;
@@ -120,32 +120,44 @@ impl TaskVectors<'_> {
     /// # Errors
     /// [`AnalysisError::NonFinite`] naming checkpoint and element, `Overflow` or `Read`.
     pub fn gram(&self, progress: &Task) -> Result<Gram, AnalysisError> {
-        self.gram_from(0, progress)
+        self.gram_of(Block::all(self.seeds()), progress)
     }
 
-    /// The Gram of all these seeds from the `stored` Gram of the first of them: only products with new rows are made,
-    /// though every checkpoint is read.
+    /// The Gram of all these seeds from the Grams that are `known` of consecutive groups of them, from the first seed on:
+    /// of the seeds that were there before, or of several datasets. Only the products between groups and those with seeds
+    /// of no group are made, though every checkpoint is read.
     ///
     /// # Errors
-    /// As [`Self::gram`]; [`AnalysisError::SizeMismatch`] when `stored` has more seeds or other parameters.
-    pub fn extend_gram(&self, stored: &Gram, progress: &Task) -> Result<Gram, AnalysisError> {
+    /// As [`Self::gram`]; [`AnalysisError::SizeMismatch`] when `known` have more seeds or other parameters.
+    pub fn extend_gram(&self, known: &[&Gram], progress: &Task) -> Result<Gram, AnalysisError> {
         let mismatch = |what, expected, found| Err(AnalysisError::SizeMismatch { what, expected, found });
-        if stored.seeds > self.seeds() {
-            return mismatch("seeds", stored.seeds, self.seeds());
+        if let Some(other) = known.iter().find(|gram| gram.parameters != self.parameters() as u64) {
+            return mismatch("parameters", other.parameters as usize, self.parameters());
         }
-        if stored.parameters != self.parameters() as u64 {
-            return mismatch("parameters", stored.parameters as usize, self.parameters());
+        let mut blocks = Vec::with_capacity(known.len());
+        let mut start = 0;
+        for gram in known {
+            blocks.push(Block { rows: start..start + gram.seeds, columns: start });
+            start += gram.seeds;
         }
-        let mut gram = self.gram_from(stored.seeds, progress)?;
-        for i in 0..stored.seeds {
-            let row = i * gram.seeds;
-            gram.values[row..row + stored.seeds].copy_from_slice(&stored.values[i * stored.seeds..][..stored.seeds]);
+        if start > self.seeds() {
+            return mismatch("seeds", start, self.seeds());
+        }
+        blocks.push(Block { rows: start..self.seeds(), columns: self.seeds() });
+        let mut gram = self.gram_of(blocks, progress)?;
+        let n = gram.seeds;
+        let mut start = 0;
+        for known in known {
+            for (i, row) in known.values.chunks_exact(known.seeds.max(1)).enumerate() {
+                gram.values[(start + i) * n + start..][..known.seeds].copy_from_slice(row);
+            }
+            start += known.seeds;
         }
         Ok(gram)
     }
 
-    fn gram_from(&self, first_row: usize, progress: &Task) -> Result<Gram, AnalysisError> {
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::Pretrained, rotation: None, first_row };
+    fn gram_of(&self, blocks: Vec<Block>, progress: &Task) -> Result<Gram, AnalysisError> {
+        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::Pretrained, rotation: None, blocks };
         let values = pass.products(progress)?;
         Ok(Gram { seeds: self.seeds(), parameters: self.parameters() as u64, values })
     }
@@ -165,8 +177,8 @@ pub(super) struct Pass<'p, 'a> {
     pub(super) kernel: Kernel,
     pub(super) base: Base,
     pub(super) rotation: Option<&'p Rotation>,
-    /// Products among rows before this one are not made.
-    pub(super) first_row: usize,
+    /// Which products are made.
+    pub(super) blocks: Vec<Block>,
 }
 
 impl Pass<'_, '_> {
@@ -180,7 +192,7 @@ impl Pass<'_, '_> {
         let bytes_per_column = self.vectors.bytes().checked_div(self.vectors.parameters() as u64).unwrap_or(0);
         let zeros = || vec![0.0; rows * rows];
         let partials = self.map_pieces(zeros, |sums, tile| {
-            self.kernel.add_products(tile, self.first_row, sums);
+            self.kernel.add_products(tile, &self.blocks, sums);
             progress.advance(tile.width() as u64 * bytes_per_column);
         })?;
         let mut products = zeros();

@@ -17,6 +17,19 @@ pub enum Grouping {
 }
 
 impl Grouping {
+    /// Every way, from fine to coarse.
+    pub const ALL: [Self; 4] = [Self::Layer, Self::Block, Self::Module, Self::Model];
+
+    /// What it is called in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Block => "block",
+            Self::Module => "module",
+            Self::Model => "model",
+        }
+    }
+
     /// Name of the group that this layer is in.
     pub fn name(self, layer: &str) -> String {
         let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -2,7 +2,10 @@
 //!
 //! All loops work on a [`Tile`]: a block of columns of the n × d task vectors in `f64`, sized to stay in the L2 cache
 //! while each value of it is used n times. Products of rows are summed in registers, a block of rows against another,
-//! so that each loaded value serves three or four products.
+//! so that each loaded value serves three or four products; where the rows are many, a panel of them stays in the first-level
+//! cache meanwhile.
+
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -90,10 +93,24 @@ impl Kernel {
         self.0.dispatch(AddScaled { x, weight, out });
     }
 
-    /// Adds the products of the tile's rows to the lower triangle of `gram` (rows × rows, row-major), for rows from
-    /// `first_row` on; entries above the diagonal are left in an unspecified state.
-    pub(super) fn add_products(self, tile: &Tile, first_row: usize, gram: &mut [f64]) {
-        self.0.dispatch(AddProducts { tile, first_row, gram });
+    /// Adds the products that `blocks` name to the lower triangle of `gram` (rows × rows, row-major); entries above the
+    /// diagonal are left in an unspecified state.
+    pub(super) fn add_products(self, tile: &Tile, blocks: &[Block], gram: &mut [f64]) {
+        self.0.dispatch(AddProducts { tile, blocks, gram });
+    }
+}
+
+/// Products to be made: those of `rows` with rows `0..columns`, as far as the diagonal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) rows: Range<usize>,
+    pub(super) columns: usize,
+}
+
+impl Block {
+    /// All products among the first `rows` rows.
+    pub(super) fn all(rows: usize) -> Vec<Self> {
+        vec![Self { rows: 0..rows, columns: rows }]
     }
 }
 
@@ -154,30 +171,48 @@ impl WithSimd for AddScaled<'_> {
 
 struct AddProducts<'a> {
     tile: &'a Tile,
-    first_row: usize,
+    blocks: &'a [Block],
     gram: &'a mut [f64],
 }
 
 /// Rows of a register block. With as many columns it fills 16 of the 32 AVX-512 registers; AVX2 has half as many
 /// registers and takes one column less.
 const BLOCK: usize = 4;
+/// Rows of a panel come in multiples of this, so that register blocks of three and of four columns fill it.
+const PANEL: usize = 12;
+/// Bytes of a tile that is multiplied in one go, and of the panels that a larger one is cut into: they stay in the
+/// first-level cache while all rows pass by, so that the second-level cache is read once a panel, not once a register block.
+const PANEL_BYTES: [usize; 2] = [48 << 10, 24 << 10];
+
+/// Rows that stay in the first-level cache.
+fn panel_rows(tile: &Tile) -> usize {
+    let row = tile.width().next_multiple_of(LINE).max(LINE) * size_of::<f64>();
+    let [whole, panel] = PANEL_BYTES;
+    if tile.rows * row <= whole { tile.rows.max(1) } else { (panel / row / PANEL).max(1) * PANEL }
+}
 
 impl WithSimd for AddProducts<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { tile, first_row, gram } = self;
+        let Self { tile, blocks, gram } = self;
         let columns = if S::F64_LANES >= LINE { BLOCK } else { BLOCK - 1 };
-        for i in (first_row..tile.rows).step_by(BLOCK) {
-            let i_end = (i + BLOCK).min(tile.rows);
-            for j in (0..i_end).step_by(columns) {
-                let j_end = (j + columns).min(i_end);
-                match i_end - i {
-                    1 => by_columns::<S, 1>(simd, tile, (i, j, j_end), gram),
-                    2 => by_columns::<S, 2>(simd, tile, (i, j, j_end), gram),
-                    3 => by_columns::<S, 3>(simd, tile, (i, j, j_end), gram),
-                    _ => by_columns::<S, 4>(simd, tile, (i, j, j_end), gram),
+        let panel = panel_rows(tile);
+        for block in blocks {
+            for first in (0..block.columns).step_by(panel) {
+                let last = (first + panel).min(block.columns);
+                for i in block.rows.clone().step_by(BLOCK) {
+                    let i_end = (i + BLOCK).min(block.rows.end);
+                    for j in (first..last.min(i_end)).step_by(columns) {
+                        let j_end = (j + columns).min(last).min(i_end);
+                        match i_end - i {
+                            1 => by_columns::<S, 1>(simd, tile, (i, j, j_end), gram),
+                            2 => by_columns::<S, 2>(simd, tile, (i, j, j_end), gram),
+                            3 => by_columns::<S, 3>(simd, tile, (i, j, j_end), gram),
+                            _ => by_columns::<S, 4>(simd, tile, (i, j, j_end), gram),
+                        }
+                    }
                 }
             }
         }
@@ -265,21 +300,54 @@ mod tests {
             archs.push(Arch::V3(v3));
         }
         for arch in archs {
-            for rows in 1..=13 {
-                for width in [1, 7, 8, 9, 64, 65] {
+            // 40 rows of 300 columns are more than one panel.
+            for rows in (1..=13).chain([40]) {
+                for width in [1, 7, 8, 9, 64, 65, 300] {
                     let tile = filled(rows, width);
-                    for first_row in [0, rows / 2] {
+                    let half = rows / 2;
+                    let all = Block::all(rows);
+                    let new = vec![Block { rows: half..rows, columns: rows }];
+                    let between = vec![Block { rows: half..rows, columns: half }];
+                    for blocks in [all, new, between] {
                         let mut gram = vec![0.0; rows * rows];
-                        Kernel(arch).add_products(&tile, first_row, &mut gram);
-                        for i in first_row..rows {
-                            for j in 0..=i {
-                                let expected: f64 = (0..width).map(|c| value(i, c) * value(j, c)).sum();
-                                assert_eq!(gram[i * rows + j], expected, "{rows} {width} {i} {j}");
+                        Kernel(arch).add_products(&tile, &blocks, &mut gram);
+                        let Block { rows: wanted, columns } = &blocks[0];
+                        for (i, j) in wanted.clone().flat_map(|i| (0..=i.min(rows - 1)).map(move |j| (i, j))) {
+                            let product: f64 = (0..width).map(|c| value(i, c) * value(j, c)).sum();
+                            if j < *columns {
+                                assert_eq!(gram[i * rows + j], product, "{rows} {width} {i} {j}");
+                            } else {
+                                assert_eq!(gram[i * rows + j], 0.0, "{rows} {width} {i} {j} was not asked for");
                             }
                         }
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_cut_into_blocks_changes_no_bit() {
+        let mut tile = Tile::new(40, 301);
+        tile.set_width(301);
+        for row in 0..40 {
+            for (column, x) in tile.row_mut(row).iter_mut().enumerate() {
+                *x = ((row * 131 + column * 7919) % 1009) as f64 / 1009.0 - 0.5;
+            }
+        }
+        let made = |blocks: &[Block]| {
+            let mut gram = vec![0.0; 1600];
+            Kernel::detect().add_products(&tile, blocks, &mut gram);
+            (0..40).flat_map(|i| gram[i * 40..=i * 41].to_vec()).collect::<Vec<f64>>()
+        };
+        let whole = made(&Block::all(40));
+        for cut in [1, 3, 5, 17, 39] {
+            let apart = [Block { rows: 0..cut, columns: cut }, Block { rows: cut..40, columns: cut }];
+            let rows = [apart[0].clone(), Block { rows: cut..40, columns: 40 }];
+            assert_eq!(made(&rows), whole, "{cut}");
+            let lower =
+                |values: &[f64]| (cut..40).flat_map(|i| values[i * (i + 1) / 2..][..cut].to_vec()).collect::<Vec<_>>();
+            assert_eq!(lower(&made(&apart)), lower(&whole), "{cut}");
         }
     }
 

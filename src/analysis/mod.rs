@@ -28,9 +28,9 @@ mod spectrum;
 mod subspace;
 mod task_vector;
 
-pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model};
+pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model, null_ratios};
 pub use error::AnalysisError;
-pub use fit::{LayerFit, fit_layers};
+pub use fit::{LayerFit, fit_layers, join_grams};
 pub use gram::Gram;
 pub use group::{Grouping, depth, group};
 pub use layer::{Checkpoint, DtypeRule, Layer, Layers, SkipReason, Skipped, TensorInfo, align};

@@ -3,7 +3,7 @@
 
 use crate::analysis::eigen::Eigen;
 use crate::analysis::gram::{Pass, Rotation};
-use crate::analysis::kernel::Kernel;
+use crate::analysis::kernel::{Block, Kernel};
 use crate::analysis::task_vector::Base;
 use crate::analysis::{AnalysisError, Gram, TaskVectors};
 use crate::progress::{Progress, Stage};
@@ -69,13 +69,8 @@ impl Pca {
     /// From all n − 1 squared singular values, descending, and their left vectors (n × (n − 1)).
     fn assemble((seeds, parameters): (usize, u64), squares: &[f64], left: &[f64], noise: f64) -> Self {
         let inner = seeds - 1;
-        let most = inner.min(usize::try_from(parameters).unwrap_or(usize::MAX));
-        let rank = squares.iter().take(most).take_while(|&&square| square > noise && square > 0.0).count();
-        let length = seeds.min(usize::try_from(parameters).unwrap_or(usize::MAX));
-        let mut variance = vec![0.0; length];
-        for (value, square) in variance.iter_mut().zip(&squares[..rank]) {
-            *value = square / inner as f64;
-        }
+        let variance = Self::kept_variances((seeds, parameters), squares, noise);
+        let rank = variance.iter().take_while(|&&variance| variance > 0.0).count();
         let mut kept = Vec::with_capacity(seeds * rank);
         for row in left.chunks_exact(inner) {
             kept.extend_from_slice(&row[..rank]);
@@ -83,6 +78,18 @@ impl Pca {
         let mut pca = Self { seeds, parameters, variance, rank, left: kept };
         pca.point_at_seeds();
         pca
+    }
+
+    /// λ_k from all squared singular values, exactly 0 for those that are rounding.
+    fn kept_variances((seeds, parameters): (usize, u64), squares: &[f64], noise: f64) -> Vec<f64> {
+        let inner = seeds - 1;
+        let most = inner.min(usize::try_from(parameters).unwrap_or(usize::MAX));
+        let rank = squares.iter().take(most).take_while(|&&square| square > noise && square > 0.0).count();
+        let mut variance = vec![0.0; seeds.min(usize::try_from(parameters).unwrap_or(usize::MAX))];
+        for (value, square) in variance.iter_mut().zip(&squares[..rank]) {
+            *value = square / inner as f64;
+        }
+        variance
     }
 
     fn point_at_seeds(&mut self) {
@@ -265,6 +272,18 @@ impl Pca {
     }
 }
 
+/// The explained variances of [`Pca::from_gram`], without vectors.
+pub(super) fn variances(gram: &Gram) -> Result<Vec<f64>, AnalysisError> {
+    let seeds = gram.seeds();
+    if seeds < 2 {
+        return Err(AnalysisError::TooFewSeeds { found: seeds });
+    }
+    let inner = seeds - 1;
+    let centred = congruence(&helmert(seeds), gram.values(), (inner, seeds));
+    let squares = Eigen::values(&centred, inner).ok_or(AnalysisError::NoConvergence { rows: seeds })?;
+    Ok(Pca::kept_variances((seeds, gram.parameters()), &squares, noise_of(gram.largest_square(), seeds)))
+}
+
 impl TaskVectors<'_> {
     /// The PCA of this layer, as accurate as one from the singular values of the centred task vectors in `f64`.
     ///
@@ -307,7 +326,8 @@ impl TaskVectors<'_> {
 
     fn pass(&self, rotation: Option<&Rotation>) -> Result<Vec<f64>, AnalysisError> {
         let unseen = Progress::silent().begin(Stage::Compute, "", None);
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, first_row: 0 };
+        let blocks = Block::all(rotation.map_or(self.seeds(), |rotation| rotation.rows));
+        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, blocks };
         pass.products(&unseen)
     }
 
@@ -338,7 +358,7 @@ impl TaskVectors<'_> {
             kernel: Kernel::detect(),
             base: Base::FirstSeed,
             rotation: Some(&rotation),
-            first_row: 0,
+            blocks: Vec::new(),
         };
         let larger = |mut best: Vec<f64>, found: Vec<f64>| {
             for (best, found) in best.iter_mut().zip(found) {

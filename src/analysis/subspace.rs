@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::analysis::eigen::Eigen;
 use crate::analysis::pca::{check_size, product, transpose};
-use crate::analysis::{AnalysisError, Gram, Pca};
+use crate::analysis::{AnalysisError, Gram, Pca, Similarity};
 
 /// How one dataset's leading components lie to another's.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,16 +67,42 @@ impl<'g> Subspaces<'g> {
     /// for each dataset.
     pub fn of(gram: &'g Gram, sizes: &[usize]) -> Result<Self, AnalysisError> {
         check_size("seeds", gram.seeds(), sizes.iter().sum())?;
-        let mut datasets = Vec::with_capacity(sizes.len());
         let mut fits = Vec::with_capacity(sizes.len());
         let mut start = 0;
         for &size in sizes {
             let rows: Vec<usize> = (start..start + size).collect();
             fits.push(Pca::from_gram(&gram.select(&rows)?)?);
-            datasets.push(start..start + size);
             start += size;
         }
-        Ok(Self { gram, datasets, fits })
+        Self::of_fits(gram, fits)
+    }
+
+    /// With the PCA of each dataset as it was fitted: more accurate than one from the Gram where the layer was read again.
+    ///
+    /// # Errors
+    /// [`AnalysisError::SizeMismatch`] when the fits' seeds do not add up to the Gram's rows.
+    pub fn of_fits(gram: &'g Gram, fits: Vec<Pca>) -> Result<Self, AnalysisError> {
+        check_size("seeds", gram.seeds(), fits.iter().map(Pca::seeds).sum())?;
+        let mut start = 0;
+        let datasets = fits.iter().map(|fit| {
+            let rows = start..start + fit.seeds();
+            start = rows.end;
+            rows
+        });
+        Ok(Self { gram, datasets: datasets.collect(), fits })
+    }
+
+    /// Mean cosine similarity between a task vector of dataset `a` and another of dataset `b`; `None` when one of them is
+    /// zero, or there is no pair.
+    ///
+    /// # Errors
+    /// [`AnalysisError::SizeMismatch`] for a dataset that is not there.
+    pub fn mean_cosine(&self, a: usize, b: usize) -> Result<Option<f64>, AnalysisError> {
+        let (rows, columns) = (self.dataset(a)?.0.clone(), self.dataset(b)?.0.clone());
+        let cosines = Similarity::of(self.gram).cosines();
+        let pairs = rows.flat_map(|i| columns.clone().map(move |j| (i, j))).filter(|(i, j)| i != j);
+        let found: Option<Vec<f64>> = pairs.map(|(i, j)| cosines[i * self.gram.seeds() + j]).collect();
+        Ok(found.filter(|found| !found.is_empty()).map(|found| found.iter().sum::<f64>() / found.len() as f64))
     }
 
     /// The PCA of each dataset by itself.

@@ -208,13 +208,42 @@ fn adding_seeds_to_a_stored_gram_makes_the_whole_one() {
     let whole = all.gram(&silent()).unwrap();
     for stored in [0, 1, 3, 4, 8, 9] {
         let part = vectors(&pretrained, &seeds[..stored]).gram(&silent()).unwrap();
-        let extended = all.extend_gram(&part, &silent()).unwrap();
+        let extended = all.extend_gram(&[&part], &silent()).unwrap();
         assert_same_gram(&whole, &extended);
         let values: Vec<f64> = extended.values().to_vec();
         Gram::from_values(9, extended.parameters(), values).unwrap();
     }
     let other = vectors(&pretrained[1..], &[seeds[0][1..].to_vec()]).gram(&silent()).unwrap();
-    assert!(matches!(all.extend_gram(&other, &silent()), Err(AnalysisError::SizeMismatch { .. })));
+    assert!(matches!(all.extend_gram(&[&other], &silent()), Err(AnalysisError::SizeMismatch { .. })));
+}
+
+#[test]
+fn grams_of_datasets_are_joined_by_their_products_alone() {
+    let (pretrained, seeds) = model(9, 70_001, 30);
+    let all = vectors(&pretrained, &seeds);
+    let whole = all.gram(&silent()).unwrap();
+    let part = |range: std::ops::Range<usize>| vectors(&pretrained, &seeds[range]).gram(&silent()).unwrap();
+    let (a, b, c) = (part(0..4), part(4..6), part(6..9));
+    let joined = all.extend_gram(&[&a, &b, &c], &silent()).unwrap();
+    assert_same_gram(&whole, &joined);
+    // What was known is kept to the bit, so it was not made again.
+    let marked = Gram::from_values(2, 70_001, vec![7.0, 0.0, 0.0, 7.0]).unwrap();
+    let joined = all.extend_gram(&[&a, &marked, &c], &silent()).unwrap();
+    assert_eq!(joined.select(&[4, 5]).unwrap(), marked);
+    assert_eq!(joined.select(&[0, 1, 2, 3]).unwrap(), a);
+    assert_eq!(joined.get(4, 0), joined.get(0, 4));
+    let too_many = all.extend_gram(&[&whole, &a], &silent());
+    assert!(matches!(too_many, Err(AnalysisError::SizeMismatch { what: "seeds", .. })));
+}
+
+#[test]
+fn hundreds_of_seeds_give_the_gram_of_pairs() {
+    let (pretrained, seeds) = model(130, 2_111, 31);
+    let whole = vectors(&pretrained, &seeds).gram(&silent()).unwrap();
+    for pair in [[0, 129], [7, 12], [63, 64], [100, 100]] {
+        let of_pair = vectors(&pretrained, &pair.map(|seed| seeds[seed].clone())).gram(&silent()).unwrap();
+        assert_same_gram(&whole.select(&pair).unwrap(), &of_pair);
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Alerts about work that ended: told through a run, which is the one that was worked for or one made to tell.
+//! Alerts about work that ended and has no run to tell it through: told through one made to tell, or gone on with.
 
 use crate::wandb::{AlertLevel, Resume, RunOptions};
 
+use super::begin_run::Subject;
 use super::error::AppError;
 use super::log_fit::LogOptions;
 use super::session::Session;
@@ -18,25 +19,15 @@ pub struct Alert {
     pub level: AlertLevel,
 }
 
-/// Tells that a fit failed, through a run made for it, since a fit that failed has none.
-///
-/// # Errors
-/// [`AppError::Wandb`].
-pub async fn alert_failed_fit(
-    session: &Session,
-    options: &LogOptions,
-    what: &str,
-    error: &AppError,
-) -> Result<(), AppError> {
-    let alert = Alert { title: format!("{what} failed"), text: explain(error), level: AlertLevel::Error };
-    let project = options.project.clone().or(session.project.clone()).unwrap_or_else(|| "uncategorized".to_owned());
-    let run = RunOptions::new(project)
-        .with_entity(options.entity.clone().or(session.entity.clone()))
-        .with_display_name(Some(alert.title.clone()))
-        .with_group(options.group.clone())
-        .with_tags(options.tags.clone())
-        .with_job_type(Some("pca".to_owned()));
-    send(session, run, &alert).await
+/// Tells that a fit failed before there was a run for it, through one made to tell. That it could not be told changes
+/// nothing else, and is noted.
+pub(super) async fn alert_failed_fit(session: &Session, options: &LogOptions, subject: &Subject, error: &AppError) {
+    let run = subject.run_options(session, options);
+    let name = run.display_name.as_deref().unwrap_or("a fit");
+    let alert = Alert { title: format!("{name} failed"), text: explain(error), level: AlertLevel::Error };
+    if let Err(error) = send(session, run, &alert).await {
+        session.progress.note(&explain(&error));
+    }
 }
 
 /// Tells something through the run of these options, which goes on if it is there.

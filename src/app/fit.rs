@@ -18,16 +18,15 @@ use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
+use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
 use super::lock::{LOCK_FILE, Lock};
-use super::parts::{Extent, Wish, pull_parts};
+use super::parts::{Extent, Wish, pull_chosen_parts};
 use super::pinned::{LockMode, Pins};
-use super::pull::{Pulled, pull_pinned};
+use super::pull::{Choice, Pulled, choose_pinned, pull_chosen};
+use super::resolve::all;
 use super::roots;
 use super::session::Session;
-
-/// This program, as fits and runs name it.
-pub(super) const PROGRAM: &str = concat!("wandb-pca ", env!("CARGO_PKG_VERSION"));
 
 /// What to fit.
 #[derive(Debug, Clone)]
@@ -49,6 +48,8 @@ pub struct FitOptions {
     pub key: Option<String>,
     /// The checkpoint in artifacts that hold several files.
     pub file: Option<String>,
+    /// Draws of the null model: how often every layer's spectrum is made from random directions. 0 leaves it out.
+    pub null_draws: usize,
     /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
     pub extent: Extent,
     /// What to do with the lock in `folder`, where there is one.
@@ -65,6 +66,7 @@ impl FitOptions {
             model: None,
             dataset: None,
             layer_globs: Vec::new(),
+            null_draws: NULL_DRAWS,
             key: None,
             file: None,
             extent: Extent::default(),
@@ -101,11 +103,27 @@ pub struct FitOutcome {
     pub downloaded: usize,
 }
 
+/// A fit of which it is known what all names stand for.
+pub(super) struct PlannedFit {
+    options: FitOptions,
+    /// The pretrained one first.
+    inputs: Vec<Seeded>,
+    choices: Vec<Result<Choice, AppError>>,
+    pins: Pins,
+    select: Option<GlobSet>,
+}
+
 /// Pulls the inputs, fits every layer, and writes the fit to its folder.
 ///
 /// # Errors
 /// [`AppError`] naming the input, layer or file. Nothing is written then.
 pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, AppError> {
+    let planned = plan(session, options).await?;
+    make(session, planned).await
+}
+
+/// Checks the options and asks what the names stand for.
+pub(super) async fn plan(session: &Session, options: FitOptions) -> Result<PlannedFit, AppError> {
     let select = globs(&options.layer_globs)?;
     if options.finetuned.len() < 2 {
         let source = AnalysisError::TooFewSeeds { found: options.finetuned.len() };
@@ -115,13 +133,38 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
     let inputs: Vec<Seeded> = std::iter::once(pretrained).chain(options.finetuned.iter().cloned()).collect();
     let pins = Pins::read(&options.folder.join(LOCK_FILE), options.lock)?;
     let files: Vec<_> = inputs.iter().map(|seeded| (seeded, options.file.as_deref())).collect();
-    let pulled = match &select {
-        None => pull_pinned(session, &files, &pins).await?,
-        Some(globs) => {
-            let wish = Wish { layers: Some(globs.clone()), key: options.key.clone(), extent: options.extent };
-            pull_parts(session, &files, (&pins, &wish)).await?
+    let choices = choose_pinned(session, &files, &pins).await?;
+    Ok(PlannedFit { options, inputs, choices, pins, select })
+}
+
+impl PlannedFit {
+    /// Nothing, when every name stands for something.
+    ///
+    /// # Errors
+    /// The first one that does not.
+    pub(super) fn check(&mut self) -> Result<(), AppError> {
+        self.choices = all(std::mem::take(&mut self.choices))?.into_iter().map(Ok).collect();
+        Ok(())
+    }
+
+    async fn pull(&mut self, session: &Session) -> Result<Vec<Pulled>, AppError> {
+        let inputs: Vec<&Seeded> = self.inputs.iter().collect();
+        let chosen = (inputs.as_slice(), std::mem::take(&mut self.choices));
+        match &self.select {
+            None => pull_chosen(session, chosen, &self.pins).await,
+            Some(globs) => {
+                let (key, extent) = (self.options.key.clone(), self.options.extent);
+                let wish = Wish { layers: Some(globs.clone()), key, extent };
+                pull_chosen_parts(session, chosen, (&self.pins, &wish)).await
+            }
         }
-    };
+    }
+}
+
+/// Makes a planned fit.
+pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<FitOutcome, AppError> {
+    let pulled = planned.pull(session).await?;
+    let PlannedFit { options, pins, select, .. } = planned;
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
     if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
         locked.hold(&lock)?;
@@ -135,7 +178,7 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
         })?;
-        let fit = Fit { record: record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
+        let fit = Fit::new(record(&options, &pulled, &layers, &fits)?, fits, lock);
         fit.write(&options.folder)?;
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &options.folder.join(LOCK_FILE))?;
@@ -173,7 +216,8 @@ pub(super) fn compute(
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
     let present = pulled.parts.as_ref().map(|parts| parts.present.clone());
     let verify_crc = pulled.record.verified != Verified::Whole;
-    let options = OpenOptions { key, verify_crc, present, ..OpenOptions::default() };
+    let scratch = Some(pulled.scratch.clone());
+    let options = OpenOptions { key, verify_crc, present, scratch, ..OpenOptions::default() };
     Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
 }
 
@@ -256,13 +300,14 @@ pub(super) fn record(
     Ok(FitRecord {
         schema: FIT_SCHEMA.to_owned(),
         created_at: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        program: PROGRAM.to_owned(),
+        program: concat!("wandb-pca ", env!("CARGO_PKG_VERSION")).to_owned(),
         model,
         dataset,
         pretrained,
         finetuned: inputs.collect(),
         layer_globs: options.layer_globs.clone(),
         key: options.key.clone(),
+        null_draws: Some(options.null_draws),
         totals: totals(fits),
         layers: fits
             .iter()

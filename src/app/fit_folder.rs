@@ -1,4 +1,4 @@
-//! A fit on disk: `fit.json`, `layers.parquet`, `components.parquet`, `gram.safetensors` and the lock.
+//! A fit on disk: `fit.json`, `layers.parquet`, `components.parquet`, `groups.parquet`, `gram.safetensors` and the lock.
 //!
 //! `gram.safetensors` holds for each layer `<layer>/gram` (n × n), `<layer>/explained_variance` (min(n, d)) and
 //! `<layer>/left_vectors` (n × rank), all F64: the dual coefficients are the left vectors divided by the singular values.
@@ -6,17 +6,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use crate::analysis::{Gram, Layer, LayerFit, Pca, Spectrum};
+use crate::analysis::{Gram, Layer, LayerFit, Pca};
 use crate::checkpoint::{Checkpoint, NamedTensor, OpenOptions, write_safetensors};
 use crate::report::parquet;
+use crate::report::rows::{components_table, groups_table, layers_table};
 use crate::store::{DurableFile, write_durable};
 use crate::table::Table;
 use crate::tensor::{Dtype, TensorView};
 
 use super::error::AppError;
 use super::fit_record::{FIT_SCHEMA, FitRecord};
-use super::layer_table;
+use super::fit_rows::{self, FitRows, NULL_DRAWS};
 use super::lock::{LOCK_FILE, Lock};
 
 /// The record of a fit.
@@ -25,11 +27,13 @@ pub const RECORD_FILE: &str = "fit.json";
 pub const LAYERS_FILE: &str = "layers.parquet";
 /// One row a layer and component.
 pub const COMPONENTS_FILE: &str = "components.parquet";
+/// One row a group of layers.
+pub const GROUPS_FILE: &str = "groups.parquet";
 /// Gram matrices and principal components.
 pub const GRAM_FILE: &str = "gram.safetensors";
 
 /// A fit: what it was made from, and the numbers of its layers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Fit {
     /// What it was made from.
@@ -38,19 +42,22 @@ pub struct Fit {
     pub layers: Vec<LayerFit>,
     /// The pinned inputs; empty for local files.
     pub lock: Lock,
+    /// What they say, once somebody asked.
+    rows: OnceLock<FitRows>,
 }
 
-/// All layers taken together as one vector a seed.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct WholeModel {
-    /// The spectrum of the flattened task vectors.
-    pub spectrum: Spectrum,
-    /// Mean cosine similarity between different seeds; `None` when a task vector is zero.
-    pub mean_cosine: Option<f64>,
+/// The rows follow from the rest.
+impl PartialEq for Fit {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.record, &self.layers, &self.lock) == (&other.record, &other.layers, &other.lock)
+    }
 }
 
 impl Fit {
+    pub(super) fn new(record: FitRecord, layers: Vec<LayerFit>, lock: Lock) -> Self {
+        Self { record, layers, lock, rows: OnceLock::new() }
+    }
+
     /// The Gram of the flattened task vectors: the sum of the layers'. `None` when no layer was fitted.
     pub fn whole_gram(&self) -> Option<Gram> {
         let (first, rest) = self.layers.split_first()?;
@@ -61,33 +68,36 @@ impl Fit {
         Some(gram)
     }
 
-    /// The flattened model. `None` when no layer was fitted or its eigenvalues do not converge.
-    pub fn whole_model(&self) -> Option<WholeModel> {
-        let gram = self.whole_gram()?;
-        let spectrum = Spectrum::of(&Pca::from_gram(&gram).ok()?);
-        let mean_cosine = layer_table::mean_cosine(&gram);
-        Some(WholeModel { spectrum, mean_cosine })
-    }
-
-    /// The table `pca/layers`.
+    /// What the fit says of layers, components and groups of layers. Made when first asked for.
     ///
     /// # Errors
-    /// [`AppError::Table`] should a row not fit.
-    pub fn layer_table(&self) -> Result<Table, AppError> {
-        Ok(layer_table::layers(&self.layers)?)
+    /// [`AppError::Analysis`] when two eigensolvers fail.
+    pub fn rows(&self) -> Result<&FitRows, AppError> {
+        if let Some(rows) = self.rows.get() {
+            return Ok(rows);
+        }
+        let draws = self.record.null_draws.unwrap_or(NULL_DRAWS);
+        let subject = |source| AppError::Analysis { subject: self.record.model.clone(), source };
+        let rows = fit_rows::rows(&self.layers, draws).map_err(subject)?;
+        Ok(self.rows.get_or_init(|| rows))
     }
 
-    /// The table `pca/components`.
+    /// The tables `layers`, `components` and `groups`.
     ///
     /// # Errors
-    /// As [`Self::layer_table`].
-    pub fn component_table(&self) -> Result<Table, AppError> {
-        Ok(layer_table::components(&self.layers)?)
+    /// As [`Self::rows`], and [`AppError::Table`] should a row not fit.
+    pub fn tables(&self) -> Result<[(&'static str, Table); 3], AppError> {
+        let rows = self.rows()?;
+        Ok([
+            ("layers", layers_table(&rows.layers)?),
+            ("components", components_table(&rows.components)?),
+            ("groups", groups_table(&rows.groups)?),
+        ])
     }
 
     /// The files of a fit, without the lock.
-    pub fn files(folder: &Path) -> [(&'static str, PathBuf); 4] {
-        [RECORD_FILE, LAYERS_FILE, COMPONENTS_FILE, GRAM_FILE].map(|name| (name, folder.join(name)))
+    pub fn files(folder: &Path) -> [(&'static str, PathBuf); 5] {
+        [RECORD_FILE, LAYERS_FILE, COMPONENTS_FILE, GROUPS_FILE, GRAM_FILE].map(|name| (name, folder.join(name)))
     }
 
     /// Writes the fit; a fit that was there before is replaced file by file, its record last.
@@ -96,8 +106,8 @@ impl Fit {
     /// [`AppError::File`], [`AppError::Report`] or [`AppError::Write`] naming the file.
     pub fn write(&self, folder: &Path) -> Result<(), AppError> {
         let schema = [("schema", FIT_SCHEMA)];
-        for (name, table) in [(LAYERS_FILE, self.layer_table()?), (COMPONENTS_FILE, self.component_table()?)] {
-            let path = folder.join(name);
+        for (name, table) in self.tables()? {
+            let path = folder.join(format!("{name}.parquet"));
             let bytes =
                 parquet::write(&table, &schema).map_err(|source| AppError::Report { path: path.clone(), source })?;
             write_durable(&path, &bytes).map_err(AppError::file("write", &path))?;
@@ -138,21 +148,31 @@ impl Fit {
     /// # Errors
     /// [`AppError::NotAFit`] when the folder holds none or its parts do not agree.
     pub fn read(folder: &Path) -> Result<Self, AppError> {
-        let path = folder.join(RECORD_FILE);
-        let text = match fs::read(&path) {
+        let [record, gram, lock] = [RECORD_FILE, GRAM_FILE, LOCK_FILE].map(|name| folder.join(name));
+        Self::read_files((folder, &record), &gram, Some(&lock))
+    }
+
+    /// [`Self::read`] of files that need not be in one folder; `folder` is what the fit is called in errors.
+    pub(super) fn read_files(
+        (folder, record): (&Path, &Path),
+        gram: &Path,
+        lock: Option<&Path>,
+    ) -> Result<Self, AppError> {
+        let text = match fs::read(record) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(not_a_fit(folder, format!("there is no {RECORD_FILE} in it")));
             }
-            Err(error) => return Err(AppError::file("read", &path)(error)),
+            Err(error) => return Err(AppError::file("read", record)(error)),
         };
+        let path = folder.join(RECORD_FILE);
         let record: FitRecord = serde_json::from_slice(&text).map_err(|error| not_a_fit(&path, error))?;
         if !record.has_known_shape() {
             return Err(not_a_fit(&path, format!("it has the shape {}, not {FIT_SCHEMA}", record.schema)));
         }
         let path = folder.join(GRAM_FILE);
         let grams =
-            Checkpoint::open(&path, &OpenOptions::default()).map_err(AppError::checkpoint("open", path.display()))?;
+            Checkpoint::open(gram, &OpenOptions::default()).map_err(AppError::checkpoint("open", path.display()))?;
         let layers = record.layers.iter().map(|layer| {
             let dtype = Dtype::from_name(&layer.dtype);
             let dtype = dtype.ok_or_else(|| not_a_fit(folder, format!("`{}` is no dtype", layer.dtype)))?;
@@ -166,8 +186,8 @@ impl Fit {
             .map_err(|reason| not_a_fit(&path, reason))
         });
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let lock = Lock::read(&folder.join(LOCK_FILE))?.unwrap_or_else(|| Lock::new(Vec::new()));
-        Ok(Self { record, layers, lock })
+        let lock = lock.map(Lock::read).transpose()?.flatten().unwrap_or_else(|| Lock::new(Vec::new()));
+        Ok(Self::new(record, layers, lock))
     }
 }
 

@@ -33,6 +33,9 @@ pub struct FitRecord {
     pub layer_globs: Vec<String>,
     /// Nested dictionary that was read, where one was named.
     pub key: Option<String>,
+    /// Draws of the null model; the usual number when absent.
+    #[serde(default)]
+    pub null_draws: Option<usize>,
     /// Sums over the layers.
     pub totals: Totals,
     /// The layers that took part, in the order of the model.

@@ -18,7 +18,7 @@ const BINS: usize = 32;
 /// The results of one fit, ready to be logged.
 #[derive(Debug)]
 pub(super) struct Results {
-    tables: [(&'static str, Table); 2],
+    tables: [(String, Table); 3],
     charts: Vec<FitChart>,
     plots: Vec<(String, Image)>,
     histograms: Vec<(&'static str, Histogram)>,
@@ -30,7 +30,7 @@ impl Results {
     /// # Errors
     /// [`AppError::Table`] and [`AppError::Report`].
     pub(super) fn of(fit: &Fit) -> Result<Self, AppError> {
-        let section = section(fit);
+        let section = section(fit)?;
         let plots = pictures_of(&section)?.into_iter().map(|(plot, png)| {
             let image = Image::png(png).map_err(AppError::wandb(format!("log the plot {plot}")))?;
             let key = format!("pca/plots/{}", plot.replace('-', "_"));
@@ -38,7 +38,7 @@ impl Results {
         });
         Ok(Self {
             plots: plots.collect::<Result<_, AppError>>()?,
-            tables: [("pca/layers", fit.layer_table()?), ("pca/components", fit.component_table()?)],
+            tables: fit.tables()?.map(|(name, table)| (format!("pca/{name}"), table)),
             charts: charts(&section)?,
             histograms: histograms(&section),
         })

@@ -14,7 +14,7 @@ use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit;
 use super::input::{Input, Seeded};
-use super::layer_table::shape_text;
+use super::layer_name::shape_text;
 use super::parts::{Extent, Parts, Wish, pull_parts};
 use super::pinned::Pins;
 use super::pull::Pulled;

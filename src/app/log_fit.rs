@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Resume, Run, RunOptions, WandbError};
+use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Run, WandbError};
 
+use super::begin_run::{Subject, abandon, begin, config, name_of};
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_results::Results;
 use super::lock::LOCK_FILE;
-use super::report::{page_of, section};
+use super::report::page_of;
 use super::sample::Sampled;
 use super::session::Session;
 use super::sync::explain_wandb;
@@ -39,7 +40,7 @@ pub struct LogOptions {
     pub config: Map<String, Value>,
     /// Leave out the `pca` artifact.
     pub without_artifact: bool,
-    /// Send an alert when everything is logged.
+    /// Send an alert when everything is logged, or when the fit fails.
     pub alert: bool,
 }
 
@@ -76,76 +77,52 @@ pub async fn log_fit(
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let ready = Ready::of(fit, folder)?;
-    let run = start(session, fit, (options, "pca")).await?;
-    ready.log(session, run, options).await
+    let run = begin(session, options, &Subject::of("pca", fit)).await?;
+    log_into(session, run, (fit, folder), options).await
 }
 
-/// Logs a fit to a run that was begun for it, whose configuration is completed, and ends the run.
+/// Logs a fit into a run that was begun for it, and ends the run.
 ///
 /// # Errors
 /// As [`log_fit`].
-pub(super) async fn log_fit_to(
+pub(super) async fn log_into(
     session: &Session,
     run: Run,
     (fit, folder): (&Fit, &Path),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
-    let ready = match Ready::of(fit, folder) {
-        Ok(ready) => ready,
-        Err(error) => {
-            abandon(run, FAILED).await;
-            return Err(error);
-        }
+    let material = || {
+        let (results, page, summary) = (Results::of(fit)?, page_of(fit)?, summary(fit)?);
+        let draft = pca_draft((fit, &summary), folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
+        Ok((results, page, summary, draft, inputs(fit)?))
     };
-    let mut config = config(fit);
-    config.extend(options.config.clone());
-    if let Err(error) = run.set_config(&config).await {
-        return finish(session, run, Err(error)).await;
-    }
-    ready.log(session, run, options).await
-}
-
-/// Everything that a run of a fit will hold, made before it is logged, so that what cannot be made starts no run.
-struct Ready<'f> {
-    fit: &'f Fit,
-    results: Results,
-    page: String,
-    draft: ArtifactDraft,
-    used: Vec<QualifiedName>,
-}
-
-impl<'f> Ready<'f> {
-    fn of(fit: &'f Fit, folder: &Path) -> Result<Self, AppError> {
-        let results = Results::of(fit)?;
-        let page = page_of(fit)?;
-        let draft = pca_draft(fit, folder, &page).map_err(AppError::wandb("describe the pca artifact"))?;
-        Ok(Self { fit, results, page, draft, used: inputs(fit)? })
-    }
-
-    async fn log(self, session: &Session, run: Run, options: &LogOptions) -> Result<Logged, AppError> {
-        let Self { fit, results, page, draft, used } = self;
-        let work = async {
-            for name in &used {
-                run.use_version(name).await?;
-            }
-            run.check_stop()?;
-            run.log(results.store(&run, &page).await?).await?;
-            let mut artifacts = Vec::new();
-            if !options.without_artifact {
-                artifacts.push(spool(&run, &draft).await?);
-            }
-            run.set_summary(summary(fit)).await?;
-            run.check_stop()?;
-            if options.alert {
-                let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
-                run.alert(&format!("{} is fitted", section(fit).name()), &text, AlertLevel::Info).await?;
-            }
-            Ok(artifacts)
-        };
-        let outcome = work.await;
-        finish(session, run, outcome).await
-    }
+    let (results, page, summary, draft, used) = match material() {
+        Ok(material) => material,
+        Err(error) => return Err(abandon(run, error, options).await),
+    };
+    let mut own = config(fit);
+    own.extend(options.config.clone());
+    let work = async {
+        run.set_config(&own).await?;
+        for name in &used {
+            run.use_version(name).await?;
+        }
+        run.check_stop()?;
+        run.log(results.store(&run, &page).await?).await?;
+        let mut artifacts = Vec::new();
+        if !options.without_artifact {
+            artifacts.push(spool(&run, &draft).await?);
+        }
+        run.set_summary(summary).await?;
+        run.check_stop()?;
+        if options.alert {
+            let text = format!("{} layers of {} seeds", fit.record.totals.layers, fit.record.finetuned.len());
+            run.alert(&format!("{} is fitted", name_of(&fit.record)), &text, AlertLevel::Info).await?;
+        }
+        Ok(artifacts)
+    };
+    let outcome = work.await;
+    finish(session, run, outcome).await
 }
 
 /// Logs models drawn from a fit as artifacts of type `checkpoint`, one collection for each model and dataset.
@@ -160,7 +137,7 @@ pub async fn log_samples(
     let drafts = models.iter().map(|model| sample_draft(fit, model)).collect::<Result<Vec<_>, _>>();
     let drafts = drafts.map_err(AppError::wandb("describe the sampled models"))?;
     let used = inputs(fit)?;
-    let run = start(session, fit, (options, "sample")).await?;
+    let run = begin(session, options, &Subject::of("sample", fit)).await?;
     let work = async {
         for name in &used {
             run.use_version(name).await?;
@@ -184,75 +161,20 @@ pub async fn log_samples(
 
 /// Names of the artifact versions that the fit was made from.
 fn inputs(fit: &Fit) -> Result<Vec<QualifiedName>, AppError> {
-    let records = std::iter::once(&fit.record.pretrained).chain(&fit.record.finetuned);
+    qualified(fit.record.inputs().filter_map(|record| record.resolved.as_ref()))
+}
+
+/// Versions by their full names.
+pub(super) fn qualified<'n>(names: impl Iterator<Item = &'n String>) -> Result<Vec<QualifiedName>, AppError> {
     let qualified = |name: &String| ArtifactName::parse(name)?.with_defaults(None, None);
-    let names = records.filter_map(|record| record.resolved.as_ref()).map(qualified).collect::<Result<_, _>>();
-    names.map_err(AppError::wandb("read the fit's inputs"))
+    names.map(qualified).collect::<Result<_, _>>().map_err(AppError::wandb("read the fit's inputs"))
 }
 
 /// Logs an artifact; the name of its version, or of its collection where the version is still to be made.
-async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
+pub(super) async fn spool(run: &Run, draft: &ArtifactDraft) -> Result<String, WandbError> {
     let logged = run.spool_artifact(draft).await?;
     Ok(logged.map_or_else(|| draft.name().to_owned(), |artifact| artifact.name().to_string()))
 }
-
-async fn start(session: &Session, fit: &Fit, (options, job): (&LogOptions, &str)) -> Result<Run, AppError> {
-    let own = inferred_home(fit);
-    let project = options.project.clone().or(session.project.clone()).or(own.as_ref().map(|(_, p)| p.clone()));
-    let entity = options.entity.clone().or(session.entity.clone()).or(own.map(|(entity, _)| entity));
-    let project = project.unwrap_or_else(|| "uncategorized".to_owned());
-    let record = &fit.record;
-    let name = options.name.clone().unwrap_or_else(|| match &record.dataset {
-        Some(dataset) => format!("{job} {} {dataset}", record.model),
-        None => format!("{job} {}", record.model),
-    });
-    let origin = Origin { entity, project, name, program: record.program.clone(), config: config(fit) };
-    begin(session, origin, (options, job)).await
-}
-
-/// What a run is told of where it comes from.
-pub(super) struct Origin {
-    pub(super) entity: Option<String>,
-    pub(super) project: String,
-    pub(super) name: String,
-    pub(super) program: String,
-    pub(super) config: Map<String, Value>,
-}
-
-/// Starts a run of this job, or goes on with the one whose id is given.
-pub(super) async fn begin(
-    session: &Session,
-    origin: Origin,
-    (options, job): (&LogOptions, &str),
-) -> Result<Run, AppError> {
-    let Origin { entity, project, name, program, mut config } = origin;
-    config.extend(options.config.clone());
-    let run = RunOptions::new(project.clone())
-        .with_entity(entity)
-        .with_display_name(Some(name))
-        .with_id(options.id.clone())
-        .with_resume(if options.id.is_some() { Resume::Allow } else { Resume::Unasked })
-        .with_origin(Some(program), None)
-        .with_sweep(options.sweep.clone())
-        .with_group(options.group.clone())
-        .with_job_type(Some(job.to_owned()))
-        .with_tags(options.tags.clone())
-        .with_notes(options.notes.clone())
-        .with_config(config);
-    session.start_run(run).await.map_err(AppError::wandb(format!("start a run in project {project}")))
-}
-
-/// Entity and project of the fine-tuned checkpoints: results live beside them unless told otherwise.
-fn inferred_home(fit: &Fit) -> Option<(String, String)> {
-    let name = fit.record.finetuned.first()?.resolved.as_deref()?;
-    let mut parts = name.splitn(3, '/');
-    Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
-}
-
-/// The official client's exit code of a run that was stopped.
-pub(super) const STOPPED: i32 = 255;
-/// That of a run whose work went wrong.
-pub(super) const FAILED: i32 = 1;
 
 /// Ends the run as its work ended.
 pub(super) async fn finish(
@@ -273,21 +195,20 @@ pub(super) async fn finish(
             Err(error) => Err(AppError::wandb(format!("finish run {path}"))(error)),
         },
         Err(error) => {
-            abandon(run, if matches!(error, WandbError::Stopped { .. }) { STOPPED } else { FAILED }).await;
+            let exit_code = if matches!(error, WandbError::Stopped { .. }) { Run::STOPPED } else { 1 };
+            if let Err(second) = run.finish(exit_code).await {
+                tracing::warn!("run {path} could not be marked failed: {second}");
+            }
             Err(AppError::wandb(format!("log to run {path}"))(error))
         }
     }
 }
 
-/// Ends a run whose work went wrong or was stopped. That it cannot be told is no further failure.
-pub(super) async fn abandon(run: Run, exit_code: i32) {
-    let path = run.path();
-    if let Err(second) = run.finish(exit_code).await {
-        tracing::warn!("run {path} could not be marked failed: {second}");
-    }
-}
-
-fn pca_draft(fit: &Fit, folder: &Path, page: &str) -> Result<ArtifactDraft, WandbError> {
+fn pca_draft(
+    (fit, summary): (&Fit, &Map<String, Value>),
+    folder: &Path,
+    page: &str,
+) -> Result<ArtifactDraft, WandbError> {
     let name = collection_name(fit, "pca");
     let mut draft = ArtifactDraft::new(name, "pca")?.with_description("PCA of task vectors, by layer");
     for (file, path) in Fit::files(folder) {
@@ -298,7 +219,7 @@ fn pca_draft(fit: &Fit, folder: &Path, page: &str) -> Result<ArtifactDraft, Wand
     }
     draft = draft.with_file("report.html", page.as_bytes().to_vec())?;
     let mut metadata = config(fit);
-    metadata.extend(summary(fit));
+    metadata.extend(summary.clone());
     draft.with_metadata(metadata)
 }
 
@@ -308,7 +229,9 @@ fn sample_draft(fit: &Fit, model: &Sampled) -> Result<ArtifactDraft, WandbError>
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         draft = draft.with_file(name, path.as_path())?;
     }
-    let draft = draft.with_alias(recipe_alias(&model.recipe))?;
+    // By its recipe in a word the model is found again: `variance-7-0` is number 0 of random seed 7.
+    let name = model.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
+    let draft = draft.with_alias(name)?;
     let mut metadata = model.recipe.clone();
     metadata.insert("model_name".to_owned(), json!(fit.record.model));
     metadata.insert("distance_to_mean".to_owned(), json!(model.distance_to_mean));
@@ -317,47 +240,23 @@ fn sample_draft(fit: &Fit, model: &Sampled) -> Result<ArtifactDraft, WandbError>
     draft.with_metadata(metadata)
 }
 
-/// The recipe in a word, by which the model is found again: `variance-7-0` is number 0 of random seed 7.
-fn recipe_alias(recipe: &Map<String, Value>) -> String {
-    let part =
-        |name: &str| recipe.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    let parts = match part("scale").as_deref() {
-        Some("mean") => vec![part("scale")],
-        _ => vec![part("scale"), part("random_seed"), part("number")],
-    };
-    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
+/// `<model>_<dataset>_<suffix>`.
+fn collection_name(fit: &Fit, suffix: &str) -> String {
+    let parts = [Some(fit.record.model.as_str()), fit.record.dataset.as_deref(), Some(suffix)];
+    allowed_name(&parts.into_iter().flatten().collect::<Vec<_>>().join("_"))
 }
 
-/// `<model>_<dataset>_<suffix>` with only what W&B allows in a collection's name.
-fn collection_name(fit: &Fit, suffix: &str) -> String {
+/// The name with only what W&B allows in a collection's.
+pub(super) fn allowed_name(name: &str) -> String {
     /// The longest name that W&B takes.
     const LONGEST: usize = 128;
-    let parts = [Some(fit.record.model.as_str()), fit.record.dataset.as_deref(), Some(suffix)];
-    let name = parts.into_iter().flatten().collect::<Vec<_>>().join("_");
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
     let name: Vec<char> = name.chars().map(allowed).collect();
     name[name.len().saturating_sub(LONGEST)..].iter().collect()
 }
 
-fn config(fit: &Fit) -> Map<String, Value> {
-    let record = &fit.record;
-    let version = |input: &super::fit_record::InputRecord| json!(input.resolved.as_ref().unwrap_or(&input.input));
-    let seeds: Vec<Value> =
-        record.finetuned.iter().map(|input| input.seed.map_or_else(|| version(input), Value::from)).collect();
-    object(json!({
-        "model": record.model,
-        "dataset": record.dataset,
-        "seeds": seeds,
-        "pretrained": version(&record.pretrained),
-        "finetuned": record.finetuned.iter().map(version).collect::<Vec<_>>(),
-        "layers": record.layer_globs,
-        "inputs_verified": record.verified().name(),
-        "program": record.program,
-    }))
-}
-
 /// About twenty numbers: W&B allows few keys in a project, so single layers are in the tables.
-fn summary(fit: &Fit) -> Map<String, Value> {
+fn summary(fit: &Fit) -> Result<Map<String, Value>, AppError> {
     let totals = &fit.record.totals;
     let mut summary = object(json!({
         "pca/layers_fitted": totals.layers,
@@ -370,17 +269,23 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         "pca/skipped_tensors": fit.record.skipped.len(),
         "pca/inputs_verified": fit.record.verified().name(),
     }));
-    if let Some(whole) = fit.whole_model() {
+    if let Some(whole) = fit.rows()?.whole() {
+        let row = &whole.row;
         summary.extend(object(json!({
-            "pca/whole_model/first_ratio": whole.spectrum.ratios.as_ref().and_then(|ratios| ratios.first().copied()),
-            "pca/whole_model/effective_rank": whole.spectrum.effective_rank,
-            "pca/whole_model/participation_ratio": whole.spectrum.participation_ratio,
-            "pca/whole_model/stable_rank": whole.spectrum.stable_rank,
-            "pca/whole_model/spectral_gap": whole.spectrum.spectral_gap,
-            "pca/whole_model/components_90": whole.spectrum.components_90,
-            "pca/whole_model/components_95": whole.spectrum.components_95,
-            "pca/whole_model/components_99": whole.spectrum.components_99,
-            "pca/whole_model/mean_cosine": whole.mean_cosine,
+            "pca/whole_model/first_ratio": row.first_ratio,
+            "pca/whole_model/first_ratio_error": row.first_ratio_certainty.error,
+            "pca/whole_model/first_ratio_null_high": row.first_ratio_certainty.null_high,
+            "pca/whole_model/effective_rank": row.effective_rank,
+            "pca/whole_model/effective_rank_error": row.effective_rank_certainty.error,
+            "pca/whole_model/effective_rank_null_low": row.effective_rank_certainty.null_low,
+            "pca/whole_model/participation_ratio": row.participation_ratio,
+            "pca/whole_model/stable_rank": row.stable_rank,
+            "pca/whole_model/spectral_gap": row.spectral_gap,
+            "pca/whole_model/components_90": row.components_90,
+            "pca/whole_model/components_95": row.components_95,
+            "pca/whole_model/components_99": row.components_99,
+            "pca/whole_model/mean_cosine": row.mean_cosine,
+            "pca/whole_model/total_variance_error": row.total_variance_error,
         })));
     }
     let most = fit.layers.iter().max_by(|a, b| a.pca.total_variance().total_cmp(&b.pca.total_variance()));
@@ -388,24 +293,12 @@ fn summary(fit: &Fit) -> Map<String, Value> {
         summary.insert("pca/top_layer".to_owned(), json!(layer.layer.name));
         summary.insert("pca/top_layer_variance".to_owned(), json!(layer.pca.total_variance()));
     }
-    summary
+    Ok(summary)
 }
 
 pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recipes_are_aliases() {
-        let alias = |recipe: Value| recipe_alias(&object(recipe));
-        assert_eq!(alias(json!({ "scale": "variance", "random_seed": 7, "number": 0 })), "variance-7-0");
-        assert_eq!(alias(json!({ "scale": "mean", "random_seed": 7, "number": 0 })), "mean");
     }
 }

@@ -5,28 +5,38 @@
 
 mod alert;
 pub mod artifact;
+mod begin_run;
 mod blocking;
 mod cache;
+mod compare;
+mod comparison;
+mod comparison_rows;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
 mod demo_model;
 mod diff;
+mod draw;
 mod error;
 mod fit;
 mod fit_charts;
 mod fit_folder;
+mod fit_in_run;
 mod fit_record;
 mod fit_results;
+mod fit_rows;
+mod fit_source;
 mod input;
 mod inspect;
-mod layer_table;
+mod layer_name;
 mod lock;
+mod log_compare;
 mod log_fit;
 mod parts;
 mod pinned;
 mod pull;
 mod recorded;
+mod reopen;
 mod report;
 mod resolve;
 mod roots;
@@ -34,24 +44,34 @@ mod sample;
 mod session;
 pub mod study;
 mod sync;
+mod table_files;
 
-pub use alert::{Alert, alert_failed_fit};
+pub use alert::Alert;
 pub use cache::{
     CacheInfo, CachedObject, Corrupt, PruneMode, Verification, cache_info, cache_list, cache_prune, cache_verify,
 };
+pub use compare::{CompareOptions, CompareOutcome, compare};
+pub use comparison::{COMPARE_FILE, COMPARE_SCHEMA, CompareRecord, ComparedFit, Comparison, JointLayer};
+pub use comparison_rows::Rows as ComparisonRows;
 pub use diff::{DiffOptions, Difference, diff};
+pub use draw::{Coefficients, Draw};
 pub use error::{AppError, FailureKind, Lack, Missing};
 pub use fit::{FitOptions, FitOutcome, fit, labels};
-pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, LAYERS_FILE, RECORD_FILE, WholeModel};
+pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, GROUPS_FILE, LAYERS_FILE, RECORD_FILE};
+pub use fit_in_run::fit_in_run;
 pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
+pub use fit_rows::{FitRows, MOST_RESAMPLED, NULL_DRAWS};
+pub use fit_source::{FitSource, OpenedFit, open_fits};
 pub use input::{Input, InputError, Seeded, expand, parse_seeds};
 pub use inspect::{InspectOptions, Inspection, Norms, inspect};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};
+pub use log_compare::log_compare;
 pub use log_fit::{LogOptions, Logged, Unsent, log_fit, log_samples};
 pub use parts::{Extent, MOST_SHARE, Parts, SMALL};
 pub use pinned::LockMode;
 pub use pull::{Pulled, pull};
 pub use report::{report, report_input};
-pub use sample::{Draw, ModelFormat, SampleOptions, Sampled, sample};
+pub use sample::{ModelFormat, SampleOptions, Sampled, sample};
 pub use session::Session;
 pub use sync::{SyncFolder, SyncRequest, SyncState, clean, explain_wandb, runs_to_send, sync};
+pub use table_files::write_csv;

@@ -75,10 +75,20 @@ pub(super) async fn pull_parts(
     (pins, wish): (&Pins, &Wish),
 ) -> Result<Vec<Pulled>, AppError> {
     let choices = choose_pinned(session, inputs, pins).await?;
-    let artifacts = inputs.iter().filter(|(seeded, _)| matches!(seeded.input, Input::Artifact(_)));
+    let inputs: Vec<&Seeded> = inputs.iter().map(|(seeded, _)| *seeded).collect();
+    pull_chosen_parts(session, (&inputs, choices), (pins, wish)).await
+}
+
+/// [`pull_parts`] of inputs of which it is known what the artifacts among them stand for.
+pub(super) async fn pull_chosen_parts(
+    session: &Session,
+    (inputs, choices): (&[&Seeded], Vec<Result<Choice, AppError>>),
+    (pins, wish): (&Pins, &Wish),
+) -> Result<Vec<Pulled>, AppError> {
+    let artifacts = inputs.iter().filter(|seeded| matches!(seeded.input, Input::Artifact(_)));
     let files = choices.len();
     let mut reads: Vec<BoxFuture<'_, Result<Option<Pulled>, AppError>>> = Vec::with_capacity(files);
-    for ((seeded, _), choice) in artifacts.zip(&choices) {
+    for (&seeded, choice) in artifacts.zip(&choices) {
         reads.push(match choice.as_ref().ok().filter(|_| wish.extent != Extent::Whole) {
             Some(choice) => {
                 let reading = Reading { session, seeded, choice, wish, files };
@@ -91,7 +101,7 @@ pub(super) async fn pull_parts(
     let mut pulled: Vec<Option<Pulled>> = Vec::with_capacity(inputs.len());
     let (mut rest, mut rest_choices) = (Vec::new(), Vec::new());
     let mut choices = choices.into_iter();
-    for &(seeded, _) in inputs {
+    for &seeded in inputs {
         let choice = match seeded.input {
             Input::Artifact(_) => choices.next(),
             Input::File(_) => None,
@@ -320,6 +330,7 @@ impl Reading<'_> {
             downloaded: here.parts.fetched > 0,
             locked: Some(locked),
             parts: Some(here.parts.clone()),
+            scratch: self.session.store.scratch(),
         }
     }
 

@@ -124,7 +124,10 @@ fn app_hint(error: &AppError) -> Option<&'static str> {
         AppError::WhichFile { .. } => Some("name the file of the artifact with --file"),
         AppError::NoParts { .. } => Some("leave out --partial to fetch it whole"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
-        AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote"),
+        AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote, or its `pca` artifact"),
+        AppError::NotComparable { .. } => {
+            Some("compare fits of one pretrained checkpoint, the same file or artifact version, that share layers")
+        }
         _ => None,
     }
 }

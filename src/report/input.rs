@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{LayerRow, Matrix, NullBand, PairAngles, Scores, Spectrum};
+use super::between::{JointRow, PairRow};
+use super::rows::{GroupRow, LayerRow, Matrix, NullBand, PairAngles, Scores, Spectrum};
 
 /// Version of [`ReportInput`] as JSON. A change that an older reader would misread raises it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -109,6 +110,9 @@ pub struct FitSection {
     pub seeds: Vec<String>,
     /// One row a layer, in the order of the state dict.
     pub layers: Vec<LayerRow>,
+    /// One row a block, a kind of module, and the whole model.
+    #[serde(default)]
+    pub groups: Vec<GroupRow>,
     /// Spectrum of each layer that has variance.
     pub spectra: Vec<Spectrum>,
     /// Explained variance ratios of the whole model; empty when it was not fitted as one.
@@ -130,8 +134,17 @@ pub struct Comparison {
     pub angles: Vec<PairAngles>,
     /// Normalised overlap of the subspaces, 0 to 1.
     pub overlaps: Option<Matrix>,
+    /// Mean cosine between the task vectors of each pair of datasets.
+    #[serde(default)]
+    pub cosines: Option<Matrix>,
     /// All seeds of all datasets on the first two components of their joint fit.
     pub scores: Option<Scores>,
+    /// One row a group of layers and pair of datasets.
+    #[serde(default)]
+    pub pairs: Vec<PairRow>,
+    /// One row a group of layers.
+    #[serde(default)]
+    pub joint: Vec<JointRow>,
 }
 
 /// Something a reader should know.

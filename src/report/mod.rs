@@ -6,6 +6,7 @@
 //! rows alone. No I/O.
 
 mod axis;
+pub mod between;
 pub mod csv;
 pub mod font;
 pub mod input;
@@ -74,18 +75,6 @@ pub enum ReportError {
         found: u32,
         /// [`input::SCHEMA_VERSION`].
         known: u32,
-    },
-    /// A stored table lacks a column.
-    #[error("the table has no column `{column}`")]
-    MissingColumn {
-        /// The column.
-        column: String,
-    },
-    /// A stored table holds what cannot be in this column.
-    #[error("a cell of column `{column}` holds what it cannot mean")]
-    UnexpectedCell {
-        /// The column.
-        column: String,
     },
     /// A picture without extent, or too large to draw.
     #[error("a picture of {width} × {height} pixels cannot be drawn")]

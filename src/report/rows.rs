@@ -5,38 +5,102 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ReportError;
-use crate::table::{Cell, ColumnKind, Table};
+use crate::table::{Cell, ColumnKind, Table, TableError};
 
 /// What one layer's fit says.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LayerRow {
     /// Name in the state dict.
     pub layer: String,
-    /// Index of its block, where it is in one.
-    pub depth: Option<u32>,
     /// What it is within its block, for instance `attn.out_proj.weight`.
     pub module: String,
+    /// Index of its block, where it is in one.
+    pub depth: Option<u32>,
+    /// Element type in the pretrained model, by its safetensors name.
+    pub dtype: String,
+    /// `2×3×4`, or `scalar`.
+    pub shape: String,
     /// Number of parameters.
     pub parameters: u64,
     /// Sum of the explained variances: trace of the covariance of the task vectors.
     pub total_variance: Option<f64>,
     /// [`Self::total_variance`] by [`Self::parameters`].
     pub variance_per_parameter: Option<f64>,
+    /// Mean norm of the task vectors.
+    pub mean_norm: Option<f64>,
+    /// Mean cosine between the task vectors of different seeds.
+    pub mean_cosine: Option<f64>,
     /// Explained variance ratio of the first component.
     pub first_ratio: Option<f64>,
     /// Explained variance ratio of the second component.
     pub second_ratio: Option<f64>,
     /// Exponential of the entropy of the ratios.
     pub effective_rank: Option<f64>,
+    /// (Σ λ)² / Σ λ².
+    pub participation_ratio: Option<f64>,
+    /// Σ λ / λ_1.
+    pub stable_rank: Option<f64>,
+    /// (λ_1 − λ_2) / λ_1.
+    pub spectral_gap: Option<f64>,
     /// Fewest components that explain 90 % of the variance.
-    pub k90: Option<u32>,
+    pub components_90: Option<u32>,
     /// Fewest components that explain 95 % of the variance.
-    pub k95: Option<u32>,
+    pub components_95: Option<u32>,
     /// Fewest components that explain 99 % of the variance.
-    pub k99: Option<u32>,
+    pub components_99: Option<u32>,
     /// Without variance: the layer is the same in every seed, and has no ratios.
     pub degenerate: bool,
+    /// How sure [`Self::first_ratio`] is.
+    pub first_ratio_certainty: Certainty,
+    /// How sure [`Self::effective_rank`] is.
+    pub effective_rank_certainty: Certainty,
+    /// How sure [`Self::participation_ratio`] is.
+    pub participation_ratio_certainty: Certainty,
+    /// Standard error of [`Self::total_variance`] by the jackknife over seeds.
+    pub total_variance_error: Option<f64>,
+}
+
+/// How sure a number is, with the few seeds there are.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Certainty {
+    /// Standard error by the jackknife over seeds.
+    pub error: Option<f64>,
+    /// Lower end of the range in which it would lie if the task vectors had random directions.
+    pub null_low: Option<f64>,
+    /// Upper end.
+    pub null_high: Option<f64>,
+}
+
+/// What the layers of a group say together: their concatenation.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct GroupRow {
+    /// How layers were put together: `block`, `module` or `model`.
+    pub grouping: String,
+    /// Which group.
+    pub group: String,
+    /// Layers in it.
+    pub layers: u32,
+    /// Its numbers; names, shape and dtype are those of no layer and stay empty.
+    pub row: LayerRow,
+}
+
+/// The singular values and explained variances of one layer, component 1 first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ComponentRow {
+    /// Name in the state dict.
+    pub layer: String,
+    /// Which component, from 1.
+    pub component: u32,
+    /// λ_k.
+    pub explained_variance: f64,
+    /// λ_k / Σ λ; nothing where there is no variance.
+    pub explained_variance_ratio: Option<f64>,
+    /// Sum of the ratios up to this one.
+    pub cumulative_ratio: Option<f64>,
+    /// σ_k.
+    pub singular_value: f64,
 }
 
 /// The explained variance ratios of one layer, falling; component 1 first.
@@ -99,114 +163,123 @@ pub struct PairAngles {
     pub degrees: Vec<f64>,
 }
 
-const LAYER_COLUMNS: [(&str, ColumnKind); 13] = [
-    ("layer", ColumnKind::Text),
-    ("depth", ColumnKind::Integer),
-    ("module", ColumnKind::Text),
-    ("parameters", ColumnKind::Integer),
-    ("total_variance", ColumnKind::Number),
-    ("variance_per_parameter", ColumnKind::Number),
-    ("explained_variance_ratio_1", ColumnKind::Number),
-    ("explained_variance_ratio_2", ColumnKind::Number),
-    ("effective_rank", ColumnKind::Number),
-    ("k90", ColumnKind::Integer),
-    ("k95", ColumnKind::Integer),
-    ("k99", ColumnKind::Integer),
-    ("degenerate", ColumnKind::Boolean),
-];
+const NUMBERS: [(&str, ColumnKind); 25] = {
+    use ColumnKind::{Boolean, Integer, Number};
+    [
+        ("parameters", Integer),
+        ("total_variance", Number),
+        ("variance_per_parameter", Number),
+        ("mean_norm", Number),
+        ("mean_cosine", Number),
+        ("first_ratio", Number),
+        ("second_ratio", Number),
+        ("effective_rank", Number),
+        ("participation_ratio", Number),
+        ("stable_rank", Number),
+        ("spectral_gap", Number),
+        ("components_90", Integer),
+        ("components_95", Integer),
+        ("components_99", Integer),
+        ("degenerate", Boolean),
+        ("total_variance_error", Number),
+        ("first_ratio_error", Number),
+        ("first_ratio_null_low", Number),
+        ("first_ratio_null_high", Number),
+        ("effective_rank_error", Number),
+        ("effective_rank_null_low", Number),
+        ("effective_rank_null_high", Number),
+        ("participation_ratio_error", Number),
+        ("participation_ratio_null_low", Number),
+        ("participation_ratio_null_high", Number),
+    ]
+};
 
-const COMPONENT_COLUMNS: [(&str, ColumnKind); 4] = [
-    ("layer", ColumnKind::Text),
-    ("component", ColumnKind::Integer),
-    ("explained_variance_ratio", ColumnKind::Number),
-    ("cumulative_ratio", ColumnKind::Number),
-];
+impl LayerRow {
+    /// The cells of [`NUMBERS`].
+    fn numbers(&self) -> Vec<Cell> {
+        let mut cells = vec![self.parameters.into()];
+        let numbers = [
+            self.total_variance,
+            self.variance_per_parameter,
+            self.mean_norm,
+            self.mean_cosine,
+            self.first_ratio,
+            self.second_ratio,
+            self.effective_rank,
+            self.participation_ratio,
+            self.stable_rank,
+            self.spectral_gap,
+        ];
+        cells.extend(numbers.map(Cell::from));
+        let counts = [self.components_90, self.components_95, self.components_99];
+        cells.extend(counts.map(|count| Cell::from(count.map(u64::from))));
+        cells.push(self.degenerate.into());
+        cells.push(self.total_variance_error.into());
+        let sure = [self.first_ratio_certainty, self.effective_rank_certainty, self.participation_ratio_certainty];
+        cells.extend(sure.iter().flat_map(|sure| [sure.error, sure.null_low, sure.null_high]).map(Cell::from));
+        cells
+    }
+}
 
 /// One row a layer: the stored form of the layers of a fit.
 ///
 /// # Errors
-/// [`ReportError::Table`] never for counts below 2⁶³.
-pub fn layers_table(layers: &[LayerRow]) -> Result<Table, ReportError> {
-    let mut table = Table::new(LAYER_COLUMNS);
+/// Never; a [`TableError`] would be a mistake in this file.
+pub fn layers_table(layers: &[LayerRow]) -> Result<Table, TableError> {
+    use ColumnKind::{Integer, Text};
+    let names = [("layer", Text), ("module", Text), ("depth", Integer), ("dtype", Text), ("shape", Text)];
+    let mut table = Table::new(names.into_iter().chain(NUMBERS));
     for row in layers {
+        let depth = row.depth.map(u64::from);
+        let mut cells: Vec<Cell> = vec![row.layer.as_str().into(), row.module.as_str().into(), depth.into()];
+        cells.extend([row.dtype.as_str().into(), row.shape.as_str().into()]);
+        cells.extend(row.numbers());
+        table.push(cells)?;
+    }
+    Ok(table)
+}
+
+/// One row a group of layers.
+///
+/// # Errors
+/// As [`layers_table`].
+pub fn groups_table(groups: &[GroupRow]) -> Result<Table, TableError> {
+    use ColumnKind::{Integer, Text};
+    let mut table = Table::new([("grouping", Text), ("group", Text), ("layers", Integer)].into_iter().chain(NUMBERS));
+    for group in groups {
+        let layers = u64::from(group.layers);
+        let mut cells: Vec<Cell> = vec![group.grouping.as_str().into(), group.group.as_str().into(), layers.into()];
+        cells.extend(group.row.numbers());
+        table.push(cells)?;
+    }
+    Ok(table)
+}
+
+/// One row for each layer and component.
+///
+/// # Errors
+/// As [`layers_table`].
+pub fn components_table(components: &[ComponentRow]) -> Result<Table, TableError> {
+    use ColumnKind::{Integer, Number, Text};
+    let mut table = Table::new([
+        ("layer", Text),
+        ("component", Integer),
+        ("explained_variance", Number),
+        ("explained_variance_ratio", Number),
+        ("cumulative_ratio", Number),
+        ("singular_value", Number),
+    ]);
+    for row in components {
         table.push(vec![
             row.layer.as_str().into(),
-            row.depth.map(u64::from).into(),
-            row.module.as_str().into(),
-            row.parameters.into(),
-            row.total_variance.into(),
-            row.variance_per_parameter.into(),
-            row.first_ratio.into(),
-            row.second_ratio.into(),
-            row.effective_rank.into(),
-            row.k90.map(u64::from).into(),
-            row.k95.map(u64::from).into(),
-            row.k99.map(u64::from).into(),
-            row.degenerate.into(),
+            u64::from(row.component).into(),
+            row.explained_variance.into(),
+            row.explained_variance_ratio.into(),
+            row.cumulative_ratio.into(),
+            row.singular_value.into(),
         ])?;
     }
     Ok(table)
-}
-
-/// One row for each layer and component, components counted from 1.
-///
-/// # Errors
-/// [`ReportError::Table`] never for counts below 2⁶³.
-pub fn components_table(spectra: &[Spectrum]) -> Result<Table, ReportError> {
-    let mut table = Table::new(COMPONENT_COLUMNS);
-    for spectrum in spectra {
-        for (position, (ratio, sum)) in spectrum.ratios.iter().zip(cumulative(&spectrum.ratios)).enumerate() {
-            table.push(vec![spectrum.layer.as_str().into(), (position + 1).into(), (*ratio).into(), sum.into()])?;
-        }
-    }
-    Ok(table)
-}
-
-/// The layers in a table with at least the columns of [`layers_table`], in any order; other columns are left alone.
-///
-/// # Errors
-/// [`ReportError::MissingColumn`] and [`ReportError::UnexpectedCell`].
-pub fn layers_from(table: &Table) -> Result<Vec<LayerRow>, ReportError> {
-    let at = places(table, &LAYER_COLUMNS)?;
-    let read = |row: &Vec<Cell>| {
-        let cells = Cells { row, at: &at, columns: &LAYER_COLUMNS };
-        Ok(LayerRow {
-            layer: cells.text(0)?,
-            depth: cells.small(1)?,
-            module: cells.text(2)?,
-            parameters: cells.integer(3)?.ok_or_else(|| cells.unexpected(3))?,
-            total_variance: cells.number(4)?,
-            variance_per_parameter: cells.number(5)?,
-            first_ratio: cells.number(6)?,
-            second_ratio: cells.number(7)?,
-            effective_rank: cells.number(8)?,
-            k90: cells.small(9)?,
-            k95: cells.small(10)?,
-            k99: cells.small(11)?,
-            degenerate: cells.get(12) == Some(&Cell::Boolean(true)),
-        })
-    };
-    table.rows().iter().map(read).collect()
-}
-
-/// The spectra in a table with at least the columns of [`components_table`]; rows of one layer stand together.
-///
-/// # Errors
-/// [`ReportError::MissingColumn`] and [`ReportError::UnexpectedCell`].
-pub fn spectra_from(table: &Table) -> Result<Vec<Spectrum>, ReportError> {
-    let at = places(table, &COMPONENT_COLUMNS)?;
-    let mut spectra: Vec<Spectrum> = Vec::new();
-    for row in table.rows() {
-        let cells = Cells { row, at: &at, columns: &COMPONENT_COLUMNS };
-        let (layer, ratio) = (cells.text(0)?, cells.number(2)?);
-        if spectra.last().is_none_or(|last| last.layer != layer) {
-            spectra.push(Spectrum { layer, ratios: Vec::new() });
-        }
-        if let Some(last) = spectra.last_mut() {
-            last.ratios.extend(ratio);
-        }
-    }
-    Ok(spectra)
 }
 
 /// Running sums of the ratios.
@@ -220,120 +293,35 @@ pub fn cumulative(ratios: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-fn places(table: &Table, columns: &[(&'static str, ColumnKind)]) -> Result<Vec<usize>, ReportError> {
-    let place = |(name, _): &(&'static str, ColumnKind)| {
-        table.column(name).ok_or_else(|| ReportError::MissingColumn { column: (*name).to_owned() })
-    };
-    columns.iter().map(place).collect()
-}
-
-/// A row seen through the places of the columns that are read.
-struct Cells<'a> {
-    row: &'a [Cell],
-    at: &'a [usize],
-    columns: &'a [(&'static str, ColumnKind)],
-}
-
-impl Cells<'_> {
-    fn get(&self, column: usize) -> Option<&Cell> {
-        self.row.get(*self.at.get(column)?)
-    }
-
-    fn unexpected(&self, column: usize) -> ReportError {
-        let name = self.columns.get(column).map(|(name, _)| *name).unwrap_or_default();
-        ReportError::UnexpectedCell { column: name.to_owned() }
-    }
-
-    fn text(&self, column: usize) -> Result<String, ReportError> {
-        match self.get(column) {
-            Some(Cell::Text(text)) => Ok(text.clone()),
-            Some(Cell::Null) => Ok(String::new()),
-            _ => Err(self.unexpected(column)),
-        }
-    }
-
-    fn number(&self, column: usize) -> Result<Option<f64>, ReportError> {
-        match self.get(column) {
-            Some(Cell::Number(number)) => Ok(Some(*number)),
-            Some(Cell::Integer(number)) => Ok(Some(*number as f64)),
-            Some(Cell::Null) => Ok(None),
-            _ => Err(self.unexpected(column)),
-        }
-    }
-
-    fn integer(&self, column: usize) -> Result<Option<u64>, ReportError> {
-        match self.get(column) {
-            Some(Cell::Integer(number)) => u64::try_from(*number).map(Some).map_err(|_| self.unexpected(column)),
-            Some(Cell::Null) => Ok(None),
-            _ => Err(self.unexpected(column)),
-        }
-    }
-
-    fn small(&self, column: usize) -> Result<Option<u32>, ReportError> {
-        let number = self.integer(column)?.map(u32::try_from);
-        number.transpose().map_err(|_| self.unexpected(column))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::report::parquet;
-
-    fn shares() -> impl Strategy<Value = Option<f64>> {
-        proptest::option::of(0.0..1.0f64)
-    }
-
-    fn layer_rows() -> impl Strategy<Value = LayerRow> {
-        let names = (any::<String>(), proptest::option::of(any::<u32>()), any::<String>(), 0..u64::MAX / 2);
-        let counts = proptest::option::of(any::<u32>());
-        (names, shares(), shares(), shares(), counts, any::<bool>()).prop_map(
-            |((layer, depth, module, parameters), a, b, c, k, degenerate)| LayerRow {
-                layer,
-                depth,
-                module,
-                parameters,
-                total_variance: a,
-                variance_per_parameter: b,
-                first_ratio: c,
-                second_ratio: b,
-                effective_rank: a,
-                k90: k,
-                k95: depth,
-                k99: k,
-                degenerate,
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn layers_survive_their_stored_form(layers in proptest::collection::vec(layer_rows(), 0..20)) {
-            let bytes = parquet::write(&layers_table(&layers).unwrap(), &[]).unwrap();
-            prop_assert_eq!(layers_from(&parquet::read(bytes.into()).unwrap().table).unwrap(), layers);
-        }
-    }
 
     #[test]
-    fn spectra_survive_their_stored_form() {
-        let spectra = [("a", vec![0.75, 0.25]), ("b", vec![1.0])];
-        let spectra = spectra.map(|(layer, ratios)| Spectrum { layer: layer.to_owned(), ratios });
-        let table = components_table(&spectra).unwrap();
-        assert_eq!(table.rows()[1], ["a".into(), Cell::Integer(2), Cell::Number(0.25), Cell::Number(1.0)]);
-        assert_eq!(spectra_from(&table).unwrap(), spectra);
-    }
-
-    #[test]
-    fn foreign_tables_are_refused_by_column() {
-        let missing = Table::new([("layer", ColumnKind::Text)]);
-        assert!(matches!(layers_from(&missing), Err(ReportError::MissingColumn { column }) if column == "depth"));
-        let columns = LAYER_COLUMNS.map(|(name, kind)| (name, if name == "k90" { ColumnKind::Text } else { kind }));
-        let mut table = Table::new(columns);
-        let mut row = layers_table(&[LayerRow::default()]).unwrap().rows()[0].clone();
-        row[9] = "many".into();
-        table.push(row).unwrap();
-        assert!(matches!(layers_from(&table), Err(ReportError::UnexpectedCell { column }) if column == "k90"));
+    fn every_number_has_its_column() {
+        let sure = |at: f64| Certainty { error: Some(at), null_low: Some(at + 1.0), null_high: Some(at + 2.0) };
+        let row = LayerRow {
+            layer: "h.0.w".to_owned(),
+            depth: Some(0),
+            first_ratio: Some(0.5),
+            components_95: Some(4),
+            total_variance_error: Some(0.25),
+            first_ratio_certainty: sure(10.0),
+            effective_rank_certainty: sure(20.0),
+            participation_ratio_certainty: sure(30.0),
+            ..LayerRow::default()
+        };
+        let table = layers_table(std::slice::from_ref(&row)).unwrap();
+        let at = |name: &str| table.rows()[0][table.column(name).unwrap()].clone();
+        assert_eq!((at("layer"), at("depth"), at("dtype")), ("h.0.w".into(), Cell::Integer(0), "".into()));
+        assert_eq!((at("first_ratio"), at("second_ratio")), (Cell::Number(0.5), Cell::Null));
+        assert_eq!((at("components_95"), at("degenerate")), (Cell::Integer(4), Cell::Boolean(false)));
+        assert_eq!((at("total_variance_error"), at("first_ratio_error")), (Cell::Number(0.25), Cell::Number(10.0)));
+        assert_eq!(at("effective_rank_null_low"), Cell::Number(21.0));
+        assert_eq!(at("participation_ratio_null_high"), Cell::Number(32.0));
+        let group = GroupRow { grouping: "block".to_owned(), group: "h.0".to_owned(), layers: 2, row };
+        let table = groups_table(&[group]).unwrap();
+        assert_eq!(table.rows()[0][..3], ["block".into(), "h.0".into(), Cell::Integer(2)]);
+        assert_eq!(table.rows()[0][table.column("first_ratio_error").unwrap()], Cell::Number(10.0));
     }
 }

@@ -161,7 +161,7 @@ fn seeds(field: &Field) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::rows::{self, LayerRow, Spectrum};
+    use crate::report::rows::{self, ComponentRow, LayerRow};
 
     #[test]
     fn placeholders_and_columns_agree() {
@@ -181,8 +181,7 @@ mod tests {
     #[test]
     fn charts_of_stored_tables_read_their_columns() {
         let layers = rows::layers_table(&[LayerRow::default()]).unwrap();
-        let spectrum = Spectrum { layer: "a".to_owned(), ratios: vec![1.0] };
-        let components = rows::components_table(&[spectrum]).unwrap();
+        let components = rows::components_table(&[ComponentRow::default()]).unwrap();
         for (chart, table) in CHARTS.iter().zip([&layers, &components, &components]) {
             assert!(chart.columns.iter().all(|column| table.column(column).is_some()), "{}", chart.name);
             let read: Value = serde_json::from_str(&chart.with_rows(table)).unwrap();

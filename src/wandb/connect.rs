@@ -4,7 +4,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
 use super::error::WandbError;
 use super::options::{CertificateCheck, ClientOptions, Proxy};
-use super::transport::root_cause;
+use super::trouble::root_cause;
 
 /// Headers for everyone, and the one that is for the proxies only.
 pub(super) struct ExtraHeaders {

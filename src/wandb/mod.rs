@@ -1,7 +1,8 @@
 //! Client of the W&B protocol: artifacts down and up, runs, lineage. Async; all network I/O of the library is here.
 //!
 //! [`Client`] is a cheap handle. Behind it, `transport` alone owns HTTP and decides who gets the key; `retry` decides
-//! what is tried again; `graphql` runs the documents of `operations`; [`artifact`] and [`run`] are the two nouns.
+//! what is tried again, and `trouble` says what went wrong; `graphql` runs the documents of `operations`; [`artifact`] and
+//! [`run`] are the two nouns.
 //! Nothing here reads the environment: the binary resolves settings and passes values.
 
 pub mod artifact;
@@ -18,6 +19,7 @@ mod retry;
 pub mod run;
 mod sweep;
 mod transport;
+mod trouble;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -44,7 +46,9 @@ pub use cloud::CloudSettings;
 pub use error::WandbError;
 pub use offline::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
 pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
-pub use run::{AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions};
+pub use run::{
+    AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions, runs_parted,
+};
 pub use sweep::{AgentCommand, CreatedSweep, Sweep, SweepAgent, SweepName, SweepNameError, SweepPath, SweepRun};
 
 use crate::digest::Algorithm;

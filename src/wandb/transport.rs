@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
@@ -26,6 +25,7 @@ use super::error::WandbError;
 use super::limit::Limiter;
 use super::options::ClientOptions;
 use super::retry::{Budget, Pace, Traffic, Verdict, judge, retry_after, system_seed};
+use super::trouble::{Trouble, message_of};
 
 /// Answers of the API are small; more than this is a mistake or an attack.
 const ANSWER_LIMIT: usize = 256 << 20;
@@ -50,23 +50,6 @@ pub(super) struct Transport {
     pub(super) progress: Progress,
     /// One permit a transfer of a file.
     pub(super) transfers: Arc<Semaphore>,
-}
-
-/// One attempt at something, failed.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The server answered with this status.
-    Status { status: u16, retry_after: Option<Duration>, message: String },
-    /// No answer, or a broken one.
-    Broken(reqwest::Error),
-    /// Nothing for too long.
-    Idle(Duration),
-    /// The attempt as a whole took longer than this.
-    Late(Duration),
-    /// An answer that is against the protocol.
-    Malformed(String),
-    /// Something that trying again does not change.
-    Final(WandbError),
 }
 
 /// What an attempt was for.
@@ -441,55 +424,6 @@ pub(super) struct Put<'a> {
     pub(super) with_key: bool,
 }
 
-impl Trouble {
-    pub(super) fn verdict(&self, traffic: Traffic) -> Verdict {
-        match self {
-            Self::Status { status, .. } => judge(traffic, *status),
-            Self::Broken(error) if error.is_builder() || is_certificate(error) => Verdict::Fail,
-            Self::Broken(_) | Self::Idle(_) | Self::Late(_) => Verdict::Retry,
-            Self::Malformed(_) | Self::Final(_) => Verdict::Fail,
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-
-    /// In a few words, for a note on a retry.
-    fn describe(&self) -> String {
-        match self {
-            Self::Status { status, message, .. } => format!("status {status} ({message})"),
-            Self::Broken(error) => root_cause(error),
-            Self::Idle(limit) => format!("nothing came for {} s", limit.as_secs_f64()),
-            Self::Late(limit) => format!("it took longer than {} s", limit.as_secs_f64()),
-            Self::Malformed(reason) => reason.clone(),
-            Self::Final(error) => error.to_string(),
-        }
-    }
-
-    pub(super) fn into_error(self, what: &str, host: &str) -> WandbError {
-        let what_owned = || what.to_owned();
-        match self {
-            Self::Status { status, message, .. } => WandbError::from_status(status, what, host, message),
-            Self::Broken(source) => WandbError::Network { what: format!("{what} at {host}"), source },
-            Self::Idle(limit) | Self::Late(limit) => {
-                WandbError::Timeout { what: what_owned(), seconds: limit.as_secs_f64().ceil() as u64 }
-            }
-            Self::Malformed(reason) => WandbError::Malformed { what: what_owned(), reason },
-            Self::Final(error) => error,
-        }
-    }
-}
-
-impl From<WandbError> for Trouble {
-    fn from(error: WandbError) -> Self {
-        Self::Final(error)
-    }
-}
-
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), Trouble> {
     let value = HeaderValue::try_from(value).map_err(|_| Trouble::Malformed(format!("a value for {name}")))?;
     headers.insert(name, value);
@@ -521,63 +455,6 @@ fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Trouble> {
     match target {
         Some(url) if url.scheme() == from.scheme() || url.scheme() == "https" => Ok(url),
         _ => Err(Trouble::Malformed("a redirect without a usable target".to_owned())),
-    }
-}
-
-/// A TLS certificate that is refused stays refused.
-fn is_certificate(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("invalid peer certificate") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-pub(super) fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-/// The words of the server in any of the forms that W&B uses.
-fn message_of(body: &[u8], status: u16) -> String {
-    #[derive(Deserialize)]
-    struct Item {
-        message: String,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum One {
-        Text(String),
-        Item(Item),
-    }
-    #[derive(Deserialize)]
-    struct Form {
-        #[serde(default)]
-        errors: Vec<One>,
-        error: Option<One>,
-    }
-    let text = |one: One| match one {
-        One::Text(text) | One::Item(Item { message: text }) => text,
-    };
-    if let Ok(form) = serde_json::from_slice::<Form>(body) {
-        let mut messages: Vec<String> = form.errors.into_iter().chain(form.error).map(text).collect();
-        // Some servers say the same in both forms.
-        messages.dedup();
-        if !messages.is_empty() {
-            return messages.join("; ");
-        }
-    }
-    let plain = String::from_utf8_lossy(body);
-    let plain = plain.trim();
-    match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
-        Some(reason) if plain.is_empty() => reason.to_owned(),
-        _ => plain.chars().take(300).collect(),
     }
 }
 
@@ -625,20 +502,6 @@ mod tests {
             "http://127.0.0.1:8080/storage/x?sig=1"
         );
         assert!(transport.resolve("file:///etc/passwd", "x").is_err());
-    }
-
-    #[test]
-    fn messages_come_in_every_form() {
-        for (body, message) in [
-            (r#"{"errors":[{"message":"a"},{"message":"b"}],"data":null}"#, "a; b"),
-            (r#"{"errors":[{"message":"a"}],"error":"a"}"#, "a"),
-            (r#"{"error":"gone"}"#, "gone"),
-            (r#"{"error":{"message":"no"}}"#, "no"),
-            ("<html>", "<html>"),
-            ("", "Forbidden"),
-        ] {
-            assert_eq!(message_of(body.as_bytes(), 403), message);
-        }
     }
 
     #[test]

@@ -242,7 +242,6 @@ impl Agent<'_> {
             CellEnd::Finished(_) => ("finished", None),
             CellEnd::Stopped => ("stopped", None),
             CellEnd::Failed(error) => ("failed", Some(explain(error))),
-            CellEnd::Incomplete(outcome) => ("failed", outcome.failed.first().map(|failure| failure.error.clone())),
         };
         let why = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
         study.session.progress.note(&format!("{cell} {state}{why}"));
@@ -309,7 +308,7 @@ enum Told {
     Leave,
 }
 
-/// The newest failed run of every cell that no run finished or works on.
+/// A failed run of every cell that no run finished or works on.
 fn failed(sweep: &Sweep, varied: &[String]) -> Vec<Job> {
     let parameters = |config: &serde_json::Map<String, Value>| -> Option<Vec<(String, Value)>> {
         varied.iter().map(|name| Some((name.clone(), config.get(name)?.clone()))).collect()

@@ -88,7 +88,7 @@ pub(super) async fn compute(study: &Study, survey: &Survey, unit: &Unit) -> Resu
         };
         let (layers, fits) = fit::compute(&pulled, None, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
-        let fit = Fit { record: fit::record(&options, &pulled, &layers, &fits)?, layers: fits, lock };
+        let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
         let digest = write(&folder, &fit, &note)?;
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &folder.join(LOCK_FILE))?;

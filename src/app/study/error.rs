@@ -74,6 +74,14 @@ pub enum StudyError {
         /// The sweep as named.
         sweep: String,
     },
+    /// The cell that a sweep assigned went wrong, however often it was tried.
+    #[error("{task} failed: {reason}")]
+    Cell {
+        /// The cell.
+        task: String,
+        /// The error with its causes.
+        reason: String,
+    },
     /// A program of SLURM could not be run, or failed.
     #[error("{program} failed: {reason}")]
     Slurm {

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use crate::app::AppError;
 use crate::app::alert::{Alert, send};
+use crate::app::begin_run::{PROGRAM, Subject, abandon, begin};
 use crate::app::blocking::run_blocking;
 use crate::app::fit_folder::Fit;
-use crate::app::log_fit::{FAILED, LogOptions, Logged, abandon, finish, log_fit, log_fit_to, object};
+use crate::app::log_fit::{LogOptions, Logged, finish, log_fit, log_into, object};
 use crate::digest::Sha256;
 use crate::study::{Log, Standing, Task, run_id};
 use crate::wandb::{Run, RunOptions};
@@ -17,42 +18,79 @@ use crate::wandb::{Run, RunOptions};
 use super::inputs::Survey;
 use super::run::{Outcome, TaskFailure, explain};
 use super::summary::{Summary, summarise};
-use super::{Study, StudyError, SweepRun};
+use super::{Study, StudyError, Unit};
 
 /// Name of the summary in the ledger.
 const SUMMARY: &str = "summary";
 
-/// Logs the finished fit of a cell and returns its run.
-pub(super) async fn log_task(study: &Study, task: &Task) -> Result<String, AppError> {
+/// The run of a cell begun before its fit is made, where cells are logged and there is a server to show it. One that cannot
+/// be begun is no reason not to compute: logging the result will meet the same.
+pub(super) async fn begin_cell(study: &Study, survey: &Survey, unit: &Unit) -> Option<Run> {
+    let cell = survey.plan.cell(&unit.task.id).filter(|_| unit.shard.is_none())?;
+    if study.session.client.is_none() || !study.spec.log.contains(&Log::Cells) {
+        return None;
+    }
+    let subject = Subject {
+        job: "pca",
+        name: unit.task.id.clone(),
+        home: (None, None),
+        config: object(json!({
+            "model": cell.model,
+            "dataset": cell.dataset,
+            "seeds": cell.seeds,
+            "pretrained": cell.pretrained.reference,
+            "finetuned": cell.finetuned.iter().map(|input| &input.reference).collect::<Vec<_>>(),
+            "program": PROGRAM,
+        })),
+    };
+    let begun = begin(&study.session, &cell_options(study, &unit.task), &subject).await;
+    begun.map_err(|error| tracing::debug!("{} has no run yet: {}", unit.task.id, explain(&error))).ok()
+}
+
+/// Ends the run of a cell whose fit could not be made.
+pub(super) async fn abandon_cell(study: &Study, unit: &Unit, (run, error): (Run, AppError)) -> AppError {
+    abandon(run, error, &cell_options(study, &unit.task)).await
+}
+
+fn cell_options(study: &Study, task: &Task) -> LogOptions {
+    LogOptions {
+        entity: study.spec.entity.clone().or_else(|| study.session.entity.clone()),
+        project: study.spec.project.clone().or_else(|| study.session.project.clone()),
+        group: Some(study.spec.name.clone()),
+        name: Some(task.id.replace('@', " ")),
+        id: Some(run_id(&study.spec.name, task)),
+        without_artifact: !study.spec.log.contains(&Log::Artifacts),
+        ..LogOptions::default()
+    }
+}
+
+/// Logs the finished fit of a cell, into the run that was begun for it where there is one, and returns its run.
+pub(super) async fn log_task(study: &Study, task: &Task, begun: Option<Run>) -> Result<String, AppError> {
     let mut claim = study.files().claim(task, &study.worker)?;
     let folder = study.files().fit(&task.id);
     let fit = read(&folder).await?;
-    let options = LogOptions {
-        entity: study.spec.entity.clone().or_else(|| study.session.entity.clone()),
-        project: study.spec.project.clone().or_else(|| study.session.project.clone()),
-        name: Some(display_name(task)),
-        id: Some(run_id(&study.spec.name, task)),
-        ..own_options(study)
+    let options = cell_options(study, task);
+    let logged = match begun {
+        Some(run) => log_into(&study.session, run, (&fit, &folder), &options).await?,
+        None => log_fit(&study.session, (&fit, &folder), &options).await?,
     };
-    let logged = log_fit(&study.session, (&fit, &folder), &options).await?;
     tell(study, &logged);
     claim.logged(logged.path.clone())?;
     Ok(logged.path)
 }
 
-/// Logs the finished fit of a cell to a run that was begun for it, and ends the run.
-pub(super) async fn log_task_to(study: &Study, task: &Task, begun: (Run, &SweepRun)) -> Result<String, AppError> {
-    let (run, sweep) = begun;
+/// Logs the finished fit of a cell into the run that a sweep counts, and ends the run.
+pub(super) async fn log_for_sweep(
+    study: &Study,
+    task: &Task,
+    (run, options): (Run, &LogOptions),
+) -> Result<String, AppError> {
     let folder = study.files().fit(&task.id);
     let fit = match read(&folder).await {
         Ok(fit) => fit,
-        Err(error) => {
-            abandon(run, FAILED).await;
-            return Err(error);
-        }
+        Err(error) => return Err(abandon(run, error, options).await),
     };
-    let options = LogOptions { config: sweep.parameters.clone(), ..own_options(study) };
-    let logged = log_fit_to(&study.session, run, (&fit, &folder), &options).await?;
+    let logged = log_into(&study.session, run, (&fit, &folder), options).await?;
     tell(study, &logged);
     match study.files().claim(task, &study.worker) {
         // Whoever has it logs it to a run of its own, and records that one.
@@ -67,20 +105,6 @@ async fn read(folder: &Path) -> Result<Fit, AppError> {
     run_blocking("the study", move || Fit::read(&folder)).await
 }
 
-/// What people see of a cell.
-pub(super) fn display_name(task: &Task) -> String {
-    task.id.replace('@', " ")
-}
-
-/// What is the same for all runs of a study's cells.
-pub(super) fn own_options(study: &Study) -> LogOptions {
-    LogOptions {
-        group: Some(study.spec.name.clone()),
-        without_artifact: !study.spec.log.contains(&Log::Artifacts),
-        ..LogOptions::default()
-    }
-}
-
 /// Logs everything that is finished and not logged yet: the step after compute nodes without network.
 ///
 /// # Errors
@@ -93,7 +117,7 @@ pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
         let Standing::Done { logged, .. } = ledger.standing(task) else { continue };
         outcome.before += 1;
         if logged.is_none() && study.spec.log.contains(&Log::Cells) {
-            match log_task(study, task).await {
+            match log_task(study, task, None).await {
                 Ok(run) => outcome.logged.push(run),
                 Err(error) => outcome.unlogged.push(TaskFailure { task: task.id.clone(), error: explain(&error) }),
             }

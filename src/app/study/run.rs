@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::app::{AppError, FailureKind};
 use crate::study::{Ledger, Limits, Log, ShardId, Standing, Task};
+use crate::wandb::Run;
 
 use super::compute::{Material, compute, finished};
 use super::inputs::{Survey, obtain};
-use super::log::log_task;
+use super::log::{abandon_cell, begin_cell, log_task};
 use super::{Study, StudyError, Unit, units};
 
 /// How long to wait before asking again for a task that another process has.
@@ -69,7 +70,7 @@ pub async fn run(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     Ok(outcome)
 }
 
-/// Runs every task of the plan and logs nothing; what is finished before counts.
+/// Runs every task of the plan and logs nothing; what was finished before counts.
 pub(super) async fn run_unlogged(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     survey.plan.check()?;
     let mut quiet = study.clone();
@@ -117,7 +118,7 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
     // Logging what was finished before but not logged comes first: it costs no computing.
     for (unit, task) in units.iter().zip(&tasks) {
         if let Standing::Done { logged: None, .. } = ledger.standing(task) {
-            log_unit(study, unit, &mut outcome).await?;
+            log_unit(study, unit, None, &mut outcome).await?;
         }
     }
     loop {
@@ -144,6 +145,7 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
             }
             Err(error) => return Err(error),
         };
+        let mut run = None;
         if let Standing::Done { .. } = claim.ledger.standing(task) {
             // Another process finished it since we read the ledger.
             outcome.before += 1;
@@ -154,7 +156,8 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
             claim.begin()?;
             let started = Instant::now();
             let next = open.next().and_then(|at| units.get(at));
-            let (computed, ()) = tokio::join!(compute(study, survey, unit), fetch_ahead(study, survey, next));
+            let computed;
+            (computed, run) = compute_in_run(study, survey, (unit, next)).await?;
             match computed {
                 Ok(result) => {
                     claim.done(result, started.elapsed().as_secs_f64())?;
@@ -169,7 +172,29 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
         }
         drop(claim);
         if let Standing::Done { logged: None, .. } = standing {
-            log_unit(study, unit, &mut outcome).await?;
+            log_unit(study, unit, run, &mut outcome).await?;
+        }
+    }
+}
+
+/// What came of a unit, and the run that was begun for it and is to be logged to.
+type Computed = (Result<String, AppError>, Option<Run>);
+
+/// Computes a unit and fetches what the next one needs, within the run of the unit where it has one. The error is that
+/// somebody wants the study to stop.
+async fn compute_in_run(
+    study: &Study,
+    survey: &Survey,
+    (unit, next): (&Unit, Option<&Unit>),
+) -> Result<Computed, AppError> {
+    let work = async { tokio::join!(compute(study, survey, unit), fetch_ahead(study, survey, next)).0 };
+    let Some(run) = begin_cell(study, survey, unit).await else { return Ok((work.await, None)) };
+    match run.unless_stopped(work).await {
+        Ok(Ok(result)) => Ok((Ok(result), Some(run))),
+        Ok(Err(error)) => Ok((Err(abandon_cell(study, unit, (run, error)).await), None)),
+        Err(stopped) => {
+            let stopped = AppError::wandb(format!("finish {}", unit.task.id))(stopped);
+            Err(abandon_cell(study, unit, (run, stopped)).await)
         }
     }
 }
@@ -193,12 +218,12 @@ async fn fetch_ahead(study: &Study, survey: &Survey, unit: Option<&Unit>) {
 }
 
 /// Logs a cell. What went wrong with it is in the outcome; the error is that somebody wants the study to stop.
-async fn log_unit(study: &Study, unit: &Unit, outcome: &mut Outcome) -> Result<(), AppError> {
+async fn log_unit(study: &Study, unit: &Unit, begun: Option<Run>, outcome: &mut Outcome) -> Result<(), AppError> {
     let is_cell = unit.shard.is_none() && unit.task.id.contains('@');
     if !is_cell || !study.spec.log.contains(&Log::Cells) {
         return Ok(());
     }
-    match log_task(study, &unit.task).await {
+    match log_task(study, &unit.task, begun).await {
         Ok(run) => outcome.logged.push(run),
         Err(error) if error.kind() == FailureKind::Stopped => return Err(error),
         Err(error) => {

@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use serde_json::{Map, Value, json};
 
-use crate::analysis::Gram;
 use crate::app::AppError;
 use crate::app::fit_folder::Fit;
 use crate::app::log_fit::object;
@@ -49,7 +48,7 @@ pub fn summarise(study: &Study, survey: &Survey) -> Result<Summary, AppError> {
     };
     let mut cells = cell_table();
     for cell in survey.plan.cells.iter().filter(|cell| done(&cell.id, &cell.inputs)) {
-        cells.push(cell_row(cell, &Fit::read(&files.fit(&cell.id))?))?;
+        cells.push(cell_row(cell, &Fit::read(&files.fit(&cell.id))?)?)?;
     }
     let mut datasets = dataset_table();
     let mut shares = Map::new();
@@ -85,11 +84,10 @@ fn cell_table() -> Table {
     ])
 }
 
-fn cell_row(cell: &crate::study::Cell, fit: &Fit) -> Vec<Cell> {
+fn cell_row(cell: &crate::study::Cell, fit: &Fit) -> Result<Vec<Cell>, AppError> {
     let totals = &fit.record.totals;
-    let whole = fit.whole_model();
-    let first = whole.as_ref().and_then(|whole| whole.spectrum.ratios.as_ref()?.first().copied());
-    vec![
+    let whole = fit.rows()?.whole().map(|whole| &whole.row);
+    Ok(vec![
         cell.model.clone().into(),
         cell.dataset.clone().into(),
         cell.seeds.len().into(),
@@ -98,10 +96,10 @@ fn cell_row(cell: &crate::study::Cell, fit: &Fit) -> Vec<Cell> {
         totals.parameters.into(),
         totals.total_variance.into(),
         totals.mean_squared_norm.into(),
-        first.into(),
-        whole.as_ref().and_then(|whole| whole.spectrum.effective_rank).into(),
+        whole.and_then(|whole| whole.first_ratio).into(),
+        whole.and_then(|whole| whole.effective_rank).into(),
         whole.and_then(|whole| whole.mean_cosine).into(),
-    ]
+    ])
 }
 
 fn dataset_table() -> Table {
@@ -116,7 +114,7 @@ fn dataset_table() -> Table {
 
 /// Adds a row for each pair of datasets and returns the share of variance between them; `None` without variance.
 fn compare(survey: &Survey, joint: &Joint, fit: &Fit, table: &mut Table) -> Result<Option<f64>, AppError> {
-    let Some(gram) = whole(fit) else { return Ok(None) };
+    let Some(gram) = fit.whole_gram() else { return Ok(None) };
     let mut blocks: BTreeMap<usize, (&str, Range<usize>)> = BTreeMap::new();
     let mut start = 0;
     for (order, cell) in joint.cells.iter().filter_map(|&at| survey.plan.cells.get(at)).enumerate() {
@@ -145,14 +143,4 @@ fn compare(survey: &Survey, joint: &Joint, fit: &Fit, table: &mut Table) -> Resu
     let within: f64 = blocks.iter().map(|(_, rows)| scatter(rows.clone())).sum();
     let share = 1.0 - within / all;
     Ok(share.is_finite().then_some(share))
-}
-
-/// The Gram of all layers together.
-fn whole(fit: &Fit) -> Option<Gram> {
-    let (first, rest) = fit.layers.split_first()?;
-    let mut gram = first.gram.clone();
-    for fit in rest {
-        gram.merge(&fit.gram).ok()?;
-    }
-    Some(gram)
 }

@@ -3,23 +3,19 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
 
 use serde_json::json;
 
-use crate::app::fit::PROGRAM;
-use crate::app::log_fit::{FAILED, LogOptions, Origin, STOPPED, abandon, begin, object};
+use crate::app::begin_run::{PROGRAM, Subject, abandon, begin};
+use crate::app::log_fit::{LogOptions, object};
 use crate::app::{AppError, FailureKind};
-use crate::study::Task;
-use crate::wandb::{ConsoleStream, Run};
+use crate::study::{Log, Task};
+use crate::wandb::Run;
 
 use super::inputs::survey;
-use super::log::{log_task_to, own_options};
-use super::run::{Outcome, explain, run_unlogged};
-use super::{Study, SweepRun};
-
-/// How often the run is asked whether somebody wants it stopped.
-const GLANCE: Duration = Duration::from_millis(500);
+use super::log::log_for_sweep;
+use super::run::{Outcome, run_unlogged};
+use super::{Study, StudyError, SweepRun};
 
 /// What became of a cell and of its run.
 #[derive(Debug)]
@@ -36,9 +32,7 @@ pub struct CellRun {
 pub enum CellEnd {
     /// Computed, or found finished, and logged.
     Finished(Outcome),
-    /// Something of it went wrong; what is in the outcome.
-    Incomplete(Outcome),
-    /// It could not be worked on.
+    /// It could not be computed or logged.
     Failed(AppError),
     /// Somebody wanted it to stop.
     Stopped,
@@ -54,17 +48,17 @@ pub async fn run_sweep_cell(
     sweep: &SweepRun,
     stop: impl Future<Output = ()>,
 ) -> Result<CellRun, AppError> {
-    let run = begin_run(study, sweep).await?;
+    let (options, subject) = described(study, sweep).await?;
+    let run = begin(&study.session, &options, &subject).await?;
     let path = run.path();
     let mut stop = pin!(stop);
     let computed = tokio::select! {
-        computed = compute(study) => computed,
-        () = &mut stop => Ok(Computed::Stopped),
-        () = told_to_stop(&run) => Ok(Computed::Stopped),
+        computed = run.unless_stopped(compute(study)) => computed.ok(),
+        () = &mut stop => None,
     };
     let end = match computed {
-        Ok(Computed::All(mut outcome, task)) => {
-            let mut logging = pin!(log_task_to(study, &task, (run, sweep)));
+        Some(Ok((mut outcome, task))) => {
+            let mut logging = pin!(log_for_sweep(study, &task, (run, &options)));
             let logged = tokio::select! {
                 logged = &mut logging => logged,
                 // It is finished: stopping would only lose it.
@@ -79,73 +73,49 @@ pub async fn run_sweep_cell(
                 Err(error) => CellEnd::Failed(error),
             }
         }
-        Ok(Computed::Some(outcome)) => {
-            let lines = outcome.failed.iter().map(|failure| format!("{}: {}", failure.task, failure.error));
-            fail(run, lines).await;
-            CellEnd::Incomplete(outcome)
-        }
-        Ok(Computed::Stopped) => {
-            abandon(run, STOPPED).await;
+        Some(Err(error)) => CellEnd::Failed(abandon(run, error, &options).await),
+        None => {
+            if let Err(error) = run.finish(Run::STOPPED).await {
+                tracing::warn!("run {path} could not be marked stopped: {error}");
+            }
             CellEnd::Stopped
-        }
-        Err(error) => {
-            fail(run, [explain(&error)]).await;
-            CellEnd::Failed(error)
         }
     };
     Ok(CellRun { run: path, end })
 }
 
-enum Computed {
-    All(Outcome, Task),
-    Some(Outcome),
-    Stopped,
-}
-
-async fn compute(study: &Study) -> Result<Computed, AppError> {
+async fn compute(study: &Study) -> Result<(Outcome, Task), AppError> {
     let survey = survey(study).await?;
     let outcome = run_unlogged(study, &survey).await?;
-    Ok(match survey.plan.tasks().into_iter().next() {
-        Some(task) if outcome.is_complete() => Computed::All(outcome, task),
-        _ => Computed::Some(outcome),
-    })
+    if let Some(failure) = outcome.failed.first() {
+        return Err(StudyError::Cell { task: failure.task.clone(), reason: failure.error.clone() }.into());
+    }
+    let task = survey.plan.tasks().into_iter().next().ok_or(AppError::Worker { what: "the study" })?;
+    Ok((outcome, task))
 }
 
-async fn begin_run(study: &Study, sweep: &SweepRun) -> Result<Run, AppError> {
+/// How the cell's run is logged, and what is known of it before there is a fit.
+async fn described(study: &Study, sweep: &SweepRun) -> Result<(LogOptions, Subject), AppError> {
     let (spec, session) = (&study.spec, &study.session);
-    let entity = sweep.entity.clone().or_else(|| spec.entity.clone());
-    let project = sweep.project.clone().or_else(|| spec.project.clone()).or_else(|| session.project.clone());
+    let entity = sweep.entity.as_deref().or(spec.entity.as_deref());
     let name = |list: &[String]| list.first().cloned().unwrap_or_default();
     let (model, dataset) = (name(&spec.models), name(&spec.datasets));
-    let origin = Origin {
-        entity: session.entity_or_own(entity.as_deref()).await?,
-        project: project.unwrap_or_else(|| "uncategorized".to_owned()),
-        name: format!("{model} {dataset}"),
-        program: PROGRAM.to_owned(),
-        config: object(json!({ "model": model, "dataset": dataset, "seeds": spec.seeds })),
-    };
     let options = LogOptions {
+        entity: session.entity_or_own(entity).await?,
+        project: sweep.project.clone().or_else(|| spec.project.clone()).or_else(|| session.project.clone()),
+        group: Some(spec.name.clone()),
+        name: Some(format!("{model} {dataset}")),
         id: sweep.run.clone(),
         sweep: sweep.sweep.clone(),
         config: sweep.parameters.clone(),
-        ..own_options(study)
+        without_artifact: !spec.log.contains(&Log::Artifacts),
+        ..LogOptions::default()
     };
-    begin(session, origin, (&options, "pca")).await
-}
-
-/// Done when somebody asked W&B to stop the run.
-async fn told_to_stop(run: &Run) {
-    while !run.stop_requested() {
-        tokio::time::sleep(GLANCE).await;
-    }
-}
-
-/// Ends the run as failed, with the reason in its log.
-async fn fail(run: Run, lines: impl IntoIterator<Item = String>) {
-    for line in lines {
-        if let Err(error) = run.console(ConsoleStream::Error, &line) {
-            tracing::warn!("run {}: {error}", run.path());
-        }
-    }
-    abandon(run, FAILED).await;
+    let subject = Subject {
+        job: "pca",
+        name: format!("{model} {dataset}"),
+        home: (None, None),
+        config: object(json!({ "model": model, "dataset": dataset, "seeds": spec.seeds, "program": PROGRAM })),
+    };
+    Ok((options, subject))
 }

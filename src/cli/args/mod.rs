@@ -2,6 +2,7 @@
 
 mod artifact;
 mod cache;
+mod compare;
 pub(crate) mod study;
 pub(crate) mod sweep;
 mod sync;
@@ -17,6 +18,7 @@ pub(crate) use artifact::{
     Alias, Artifact, Digest, Edit, Get, Info, Lineage, Link, LinkTo, Ls, Put, Rm, Tag, Unlink, Verify,
 };
 pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
+pub(crate) use compare::{Compare, GroupArg};
 pub(crate) use sync::Sync;
 
 /// Task-vector PCA over Weights & Biases artifacts.
@@ -125,6 +127,8 @@ pub(crate) enum Command {
     Fit(Fit),
     /// Draw new models from a fit
     Sample(Sample),
+    /// How the seeds of several datasets lie to each other: principal angles, overlap, joint PCA
+    Compare(Compare),
     /// Write fits as one self-contained HTML page
     Report(Report),
     /// List the tensors of a checkpoint file or artifact
@@ -197,6 +201,16 @@ pub(crate) struct Fit {
     /// Folder for the fit [default: fit-<name>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Which rows to print: of single layers, or of layers put together. The files have all of them
+    #[arg(long, value_enum, default_value_t = GroupArg::Layer)]
+    pub(crate) group: GroupArg,
+    /// How often the null model (same norms, random directions) is drawn for each layer; 0 leaves it out. A hundred draws
+    /// cost about a millisecond a layer of ten seeds
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) null_draws: u32,
+    /// Write the tables as CSV too
+    #[arg(long)]
+    pub(crate) csv: bool,
     /// Name of the dataset, for the results
     #[arg(long)]
     pub(crate) dataset: Option<String>,
@@ -255,6 +269,16 @@ pub(crate) struct Sample {
     /// Which distribution
     #[arg(long, value_enum, default_value_t = SampleScale::Variance)]
     pub(crate) scale: SampleScale,
+    /// Interpolate between these two seeds instead
+    #[arg(long, value_name = "SEED,SEED", value_delimiter = ',', num_args = 1, conflicts_with_all = ["coefficients", "scale", "count"])]
+    pub(crate) between: Option<Vec<String>>,
+    /// Where between them: 0 is the first seed, 1 the second; one model for each
+    #[arg(long, value_name = "T", value_delimiter = ',', default_values_t = [0.5], requires = "between", allow_negative_numbers = true)]
+    pub(crate) at: Vec<f64>,
+    /// Take these coefficients of the components instead of random ones: a JSON file with a list, or with lists by layer.
+    /// They count standard deviations, or lengths with --scale unit
+    #[arg(long, value_name = "FILE", conflicts_with = "count")]
+    pub(crate) coefficients: Option<PathBuf>,
     /// Seed of the random generator (ChaCha)
     #[arg(long, default_value_t = 0)]
     pub(crate) random_seed: u64,
@@ -276,6 +300,8 @@ pub(crate) enum SampleScale {
     Variance,
     /// Coefficients of variance 1, as the notebook drew them
     Unit,
+    /// Random weights over the seeds, uniform on the simplex: models between them
+    Convex,
     /// No randomness: the mean of the seeds
     Mean,
 }
@@ -292,7 +318,7 @@ pub(crate) enum SampleFormat {
 /// `report`
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Folders of fits
+    /// Folders of fits, and of one comparison
     #[arg(required = true)]
     pub(crate) fits: Vec<PathBuf>,
     /// The page

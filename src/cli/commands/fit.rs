@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
 use wandb_pca::report::input::Verified;
+use wandb_pca::report::rows::{GroupRow, LayerRow, groups_table};
 use wandb_pca::table::{ColumnKind, Table};
 
-use super::logged::{note_untold, run_json, told, write_run};
+use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
-use crate::cli::render::{Output, columns, number_text, printable, verified_text};
+use crate::cli::render::{Output, columns, number_text, objects, printable, verified_text};
 use crate::cli::settings::Mode;
 
 pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Result<Output> {
@@ -25,6 +26,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.layer_globs = args.layers.clone();
     options.key = args.key.clone();
     options.file = args.file.clone();
+    options.null_draws = args.null_draws as usize;
     options.extent = match (args.partial, args.whole) {
         (true, _) => Extent::Parts,
         (_, true) => Extent::Whole,
@@ -43,29 +45,20 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     }
     let mut log_options = context.log_options();
     log_options.alert = args.alert;
-    let work = async {
-        let outcome = app::fit(&context.session, options).await?;
-        let logged = match log {
-            true => Some(app::log_fit(&context.session, (&outcome.fit, &outcome.folder), &log_options).await?),
-            false => None,
-        };
-        Ok::<_, AppError>((outcome, logged))
+    let (outcome, logged) = if log {
+        let (outcome, logged) = app::fit_in_run(&context.session, options, &log_options).await?;
+        (outcome, Some(logged))
+    } else {
+        (app::fit(&context.session, options).await?, None)
     };
-    let (outcome, logged) = match work.await {
-        Ok(done) => done,
-        Err(error) => {
-            if args.alert {
-                let told = app::alert_failed_fit(&context.session, &log_options, &format!("fit {name}"), &error).await;
-                note_untold(context, told);
-            }
-            return Err(error.into());
-        }
-    };
-    told(fit_output(&outcome.fit, &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
+    if args.csv {
+        app::write_csv(&outcome.folder, &outcome.fit.tables()?)?;
+    }
+    told(fit_output((&outcome.fit, args.group), &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
 }
 
 /// A name with only what file systems agree on.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '-' }).collect()
 }
 
@@ -91,8 +84,9 @@ fn plan(options: &app::FitOptions, log: bool) -> Output {
     Output { schema: "fit-plan/1", json, text }
 }
 
-fn fit_output(fit: &Fit, folder: &Path, logged: Option<&Logged>) -> anyhow::Result<Output> {
-    let layers: Vec<Value> = fit.layers.iter().map(layer_json).collect();
+fn fit_output((fit, group): (&Fit, args::GroupArg), folder: &Path, logged: Option<&Logged>) -> anyhow::Result<Output> {
+    let layers: Vec<Value> = fit.layers.iter().zip(&fit.rows()?.layers).map(layer_json).collect();
+    let groups: Vec<GroupRow> = groups_of(fit, group)?.cloned().collect();
     let json = json!({
         "fit": folder,
         "model": fit.record.model,
@@ -103,16 +97,51 @@ fn fit_output(fit: &Fit, folder: &Path, logged: Option<&Logged>) -> anyhow::Resu
         "inputs": fit.record.inputs().collect::<Vec<_>>(),
         "skipped": fit.record.skipped,
         "layers": layers,
+        "groups": objects(&groups_table(&groups)?),
+        "whole_model": fit.rows()?.whole().map(|whole| &whole.row),
         "run": run_json(logged),
         "artifact": logged.and_then(|logged| logged.artifacts.first()),
     });
-    let mut text = fit_text(fit, 10)?;
+    let mut text = match group {
+        args::GroupArg::Layer => fit_text(fit, 10)?,
+        _ => columns(&group_table(&groups)?) + &totals_text(fit)?,
+    };
     writeln!(text, "\nfit     {}", printable(&folder.display().to_string()))?;
     write_run(&mut text, logged)?;
     Ok(Output { schema: "fit/2", json, text })
 }
 
-fn layer_json(fit: &wandb_pca::analysis::LayerFit) -> Value {
+/// The groups that `--group` asks for; none for single layers, which are in the other list.
+fn groups_of(fit: &Fit, group: args::GroupArg) -> Result<impl Iterator<Item = &GroupRow>, AppError> {
+    let label = group.grouping().label();
+    Ok(fit.rows()?.groups.iter().filter(move |row| row.grouping == label))
+}
+
+fn group_table(groups: &[GroupRow]) -> anyhow::Result<Table> {
+    let mut table = Table::new([
+        ("group", ColumnKind::Text),
+        ("layers", ColumnKind::Integer),
+        ("parameters", ColumnKind::Integer),
+        ("explained variance", ColumnKind::Number),
+        ("first component", ColumnKind::Text),
+        ("effective rank", ColumnKind::Number),
+        ("for 95 %", ColumnKind::Integer),
+    ]);
+    for group in groups {
+        table.push(vec![
+            group.group.as_str().into(),
+            u64::from(group.layers).into(),
+            group.row.parameters.into(),
+            group.row.total_variance.into(),
+            group.row.first_ratio.map(|ratio| format!("{:.1} %", 100.0 * ratio)).into(),
+            group.row.effective_rank.into(),
+            group.row.components_95.map(u64::from).into(),
+        ])?;
+    }
+    Ok(table)
+}
+
+fn layer_json((fit, row): (&wandb_pca::analysis::LayerFit, &LayerRow)) -> Value {
     json!({
         "layer": fit.layer.name,
         "shape": fit.layer.shape,
@@ -122,6 +151,19 @@ fn layer_json(fit: &wandb_pca::analysis::LayerFit) -> Value {
         "explained_variance": fit.pca.explained_variance(),
         "explained_variance_ratio": fit.pca.explained_variance_ratio(),
         "degenerate": fit.pca.is_degenerate(),
+        "mean_norm": row.mean_norm,
+        "mean_cosine": row.mean_cosine,
+        "effective_rank": row.effective_rank,
+        "participation_ratio": row.participation_ratio,
+        "stable_rank": row.stable_rank,
+        "spectral_gap": row.spectral_gap,
+        "components_90": row.components_90,
+        "components_95": row.components_95,
+        "components_99": row.components_99,
+        "total_variance_error": row.total_variance_error,
+        "first_ratio_certainty": row.first_ratio_certainty,
+        "effective_rank_certainty": row.effective_rank_certainty,
+        "participation_ratio_certainty": row.participation_ratio_certainty,
     })
 }
 
@@ -147,9 +189,13 @@ pub(super) fn fit_text(fit: &Fit, most: usize) -> anyhow::Result<String> {
             spectrum.components_95.into(),
         ])?;
     }
+    Ok(columns(&table) + &totals_text(fit)?)
+}
+
+fn totals_text(fit: &Fit) -> anyhow::Result<String> {
     let (record, totals) = (&fit.record, &fit.record.totals);
     let dataset = record.dataset.as_ref().map(|dataset| format!(" on {dataset}")).unwrap_or_default();
-    let mut text = columns(&table);
+    let mut text = String::new();
     writeln!(
         text,
         "\n{}{}: {} seeds, {} layers, {} parameters, total explained variance {}",
@@ -160,6 +206,9 @@ pub(super) fn fit_text(fit: &Fit, most: usize) -> anyhow::Result<String> {
         totals.parameters,
         number_text(totals.total_variance),
     )?;
+    if let Some(whole) = fit.rows()?.whole() {
+        writeln!(text, "{}", certainty_text(&whole.row))?;
+    }
     if totals.degenerate_layers > 0 {
         let (layers, parameters) = (totals.degenerate_layers, totals.degenerate_parameters);
         writeln!(text, "{layers} layers ({parameters} parameters) do not vary between the seeds")?;
@@ -169,6 +218,21 @@ pub(super) fn fit_text(fit: &Fit, most: usize) -> anyhow::Result<String> {
         writeln!(text, "{} takes no part: {}", printable(&skipped.tensor), skipped.reason)?;
     }
     Ok(text)
+}
+
+/// How sure the first component of the whole model is.
+fn certainty_text(row: &LayerRow) -> String {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut text =
+        format!("whole model: first component {}", row.first_ratio.map_or_else(|| "none".to_owned(), percent));
+    let sure = row.first_ratio_certainty;
+    if let Some(error) = sure.error {
+        text += &format!(" ± {} (jackknife over seeds)", percent(error));
+    }
+    if let (Some(low), Some(high)) = (sure.null_low, sure.null_high) {
+        text += &format!("; {} to {} if directions were random", percent(low), percent(high));
+    }
+    text
 }
 
 /// How many inputs were verified, and how far.

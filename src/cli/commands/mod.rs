@@ -3,6 +3,7 @@
 mod account;
 mod artifact;
 mod cache;
+mod compare;
 mod demo;
 mod fit;
 mod inspect;
@@ -35,6 +36,7 @@ pub(crate) async fn dispatch(
         Command::Serve(args) => demo::serve(args, context.json).await,
         Command::Fit(args) => fit::fit(&context, args).await.map(Some),
         Command::Sample(args) => sample::sample(&context, args).await.map(Some),
+        Command::Compare(args) => compare::compare(&context, args).await.map(Some),
         Command::Report(args) => report::report(args).map(Some),
         Command::Inspect(args) => inspect::inspect(&context, args).await.map(Some),
         Command::Study(args) => study::dispatch(&context, args).await.map(Some),

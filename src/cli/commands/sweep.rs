@@ -165,7 +165,7 @@ async fn run_cell(context: &Context<'_>, cell: &args::Cell) -> anyhow::Result<Ou
     let mut interruptions = interruptions()?;
     let stop = async { interruptions.next().await };
     match study::run_sweep_cell(&study, &sweep, stop).await?.end {
-        CellEnd::Finished(outcome) | CellEnd::Incomplete(outcome) => told(context, &study, &outcome),
+        CellEnd::Finished(outcome) => told(context, &study, &outcome),
         CellEnd::Failed(error) => Err(error.into()),
         CellEnd::Stopped => Err(Interrupted.into()),
     }

@@ -1,12 +1,13 @@
 //! The section of one fit: facts, plots, and the table of its layers.
 //!
-//! Owns the columns of that table. A cell shows a number for people and carries the exact one in `data-value`. No I/O.
+//! Owns the columns of that table. No I/O.
 
 use super::super::input::FitSection;
 use super::super::number;
 use super::super::plot::{self, MatrixScale, Measure, Spectra};
-use super::super::rows::{LayerRow, Spectrum};
+use super::super::rows::{GroupRow, LayerRow, Spectrum};
 use super::html::Html;
+use super::tables::{self, Cell, columns, header, write_cell};
 use super::{definition_list, figures, notes};
 
 /// Layers in the ranking; the table has all of them.
@@ -34,6 +35,10 @@ pub(super) fn write(html: &mut Html, fit: &FitSection, number: usize) {
     ];
     figures(html, &id, plots);
     layers(html, fit);
+    if !fit.groups.is_empty() {
+        html.raw("<h3>Blocks, modules, whole model</h3>\n");
+        groups(html, &fit.groups);
+    }
     if !fit.notes.is_empty() {
         html.raw("<h3>Notes</h3>\n");
         notes(html, &fit.notes);
@@ -76,17 +81,14 @@ fn facts(html: &mut Html, fit: &FitSection) {
 }
 
 fn layers(html: &mut Html, fit: &FitSection) {
-    html.raw("<h3>Layers</h3>\n<div class=\"layers\"><div class=\"tools\"><input type=\"search\" ");
-    html.raw(
-        "placeholder=\"Search layers\" aria-label=\"Search layers\"><output class=\"quiet small\"></output></div>",
-    );
-    html.raw("<div class=\"scroll\"><table><thead><tr>");
-    for name in ["Layer", "Depth", "Parameters", "Total variance", "Per parameter", "1st", "2nd"] {
-        header(html, name);
+    html.raw("<h3>Layers</h3>\n");
+    tables::open(html, "layers");
+    for column in columns(&["Layer"], &["Depth", "Parameters", "Total variance", "Per parameter", "1st", "2nd"]) {
+        header(html, &column);
     }
     html.raw("<th scope=\"col\">Spectrum</th>");
-    for name in ["Effective rank", "k90", "k95", "k99"] {
-        header(html, name);
+    for column in columns(&[], &[&["Effective rank", "k90", "k95", "k99"][..], &CERTAINTY].concat()) {
+        header(html, &column);
     }
     html.raw("</tr></thead><tbody>\n");
     // Spectra come in the order of the layers, so that a search from the last one found stays short.
@@ -97,52 +99,57 @@ fn layers(html: &mut Html, fit: &FitSection) {
         from += found.map_or(0, |offset| offset + 1);
         layer(html, row, spectrum);
     }
-    html.raw("</tbody></table></div></div>\n");
-}
-
-fn header(html: &mut Html, name: &'static str) {
-    html.raw(if name == "Layer" { "<th class=\"name\" scope=\"col\">" } else { "<th class=\"number\" scope=\"col\">" });
-    html.raw("<button type=\"button\">").raw(name).raw("</button></th>");
+    tables::close(html);
 }
 
 fn layer(html: &mut Html, row: &LayerRow, spectrum: Option<&Spectrum>) {
-    html.raw("<tr><td class=\"name\">").text(&row.layer).raw("</td>");
-    whole(html, row.depth.map(u64::from));
-    whole(html, Some(row.parameters));
-    for value in [row.total_variance, row.variance_per_parameter] {
-        cell(html, value, number::short);
-    }
-    for ratio in [row.first_ratio, row.second_ratio] {
-        cell(html, ratio, number::percent);
-    }
+    html.raw("<tr>");
+    let before = [
+        Cell::Name(&row.layer),
+        Cell::Whole(row.depth.map(u64::from)),
+        Cell::Whole(Some(row.parameters)),
+        Cell::Number(row.total_variance, number::short),
+        Cell::Number(row.variance_per_parameter, number::short),
+        Cell::Number(row.first_ratio, number::percent),
+        Cell::Number(row.second_ratio, number::percent),
+    ];
+    before.iter().for_each(|cell| write_cell(html, cell));
     html.raw("<td>");
     if let Some(spectrum) = spectrum {
         sparkline(html, &spectrum.ratios);
     }
     html.raw("</td>");
-    cell(html, row.effective_rank, |rank| format!("{rank:.1}"));
-    for components in [row.k90, row.k95, row.k99] {
-        whole(html, components.map(u64::from));
+    write_cell(html, &Cell::Number(row.effective_rank, |rank| format!("{rank:.1}")));
+    for components in [row.components_90, row.components_95, row.components_99] {
+        write_cell(html, &Cell::Whole(components.map(u64::from)));
     }
+    certainty(row).iter().for_each(|cell| write_cell(html, cell));
     html.raw("</tr>\n");
 }
 
-fn whole(html: &mut Html, value: Option<u64>) {
-    match value {
-        Some(value) => {
-            html.raw("<td class=\"number\" data-value=\"").count(value).raw("\">").text(&number::count(value))
-        }
-        None => html.raw("<td class=\"number\">—"),
-    };
-    html.raw("</td>");
+fn groups(html: &mut Html, groups: &[GroupRow]) {
+    let numbers = ["Layers", "Parameters", "Total variance", "Per parameter", "1st", "2nd", "Effective rank", "k95"];
+    let rows = groups.iter().map(|group| {
+        let row = &group.row;
+        let mut cells = vec![Cell::Name(&group.group), Cell::Name(&group.grouping)];
+        cells.push(Cell::Whole(Some(group.layers.into())));
+        cells.push(Cell::Whole(Some(row.parameters)));
+        cells.extend([row.total_variance, row.variance_per_parameter].map(|value| Cell::Number(value, number::short)));
+        cells.extend([row.first_ratio, row.second_ratio].map(|ratio| Cell::Number(ratio, number::percent)));
+        cells.push(Cell::Number(row.effective_rank, |rank| format!("{rank:.1}")));
+        cells.push(Cell::Whole(row.components_95.map(u64::from)));
+        cells.extend(certainty(row));
+        cells
+    });
+    tables::write(html, "groups", &columns(&["Group", "By"], &[&numbers[..], &CERTAINTY].concat()), rows);
 }
 
-fn cell(html: &mut Html, value: Option<f64>, format: fn(f64) -> String) {
-    match value.filter(|value| value.is_finite()) {
-        Some(value) => html.raw("<td class=\"number\" data-value=\"").exact(value).raw("\">").text(&format(value)),
-        None => html.raw("<td class=\"number\">—"),
-    };
-    html.raw("</td>");
+/// How sure the first ratio is.
+const CERTAINTY: [&str; 3] = ["1st ±", "1st random low", "1st random high"];
+
+fn certainty(row: &LayerRow) -> [Cell<'static>; 3] {
+    let sure = row.first_ratio_certainty;
+    [sure.error, sure.null_low, sure.null_high].map(|value| Cell::Number(value, number::percent))
 }
 
 /// Bars of the first ratios, as high as their share of everything.

@@ -5,8 +5,10 @@
 //! other script than ours and open no connection. It works without script; script adds sorting, search and the theme
 //! switch. No I/O.
 
+mod between;
 mod fit;
 mod html;
+mod tables;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,10 +17,9 @@ use sha2::{Digest, Sha256};
 use self::html::Html;
 use super::ReportError;
 use super::font::Weight;
-use super::input::{Comparison, InputFile, Note, ReportInput, SCHEMA_VERSION, Verified};
+use super::input::{InputFile, Note, ReportInput, SCHEMA_VERSION, Verified};
 use super::number;
 use super::palette::{self, Theme};
-use super::plot::{self, MatrixScale};
 use super::scene::Scene;
 
 const STYLE: &str = include_str!("style.css");
@@ -43,7 +44,7 @@ pub fn write(input: &ReportInput) -> Result<String, ReportError> {
         fit::write(&mut html, section, position + 1);
     }
     if let Some(section) = &input.comparison {
-        comparison(&mut html, section);
+        between::write(&mut html, section);
     }
     if !input.inputs.is_empty() {
         inputs(&mut html, &input.inputs);
@@ -137,18 +138,6 @@ fn figures(html: &mut Html, id: &str, scenes: impl IntoIterator<Item = Option<Sc
     html.raw("</div>\n");
 }
 
-fn comparison(html: &mut Html, section: &Comparison) {
-    html.raw("<section id=\"comparison\"><h2>Between datasets</h2>\n");
-    let overlaps = section.overlaps.as_ref();
-    let plots = [
-        plot::principal_angles(&section.angles),
-        overlaps.and_then(|matrix| plot::matrix("Subspace overlap", matrix, MatrixScale::Share)),
-        section.scores.as_ref().and_then(plot::seeds_in_plane),
-    ];
-    figures(html, "comparison", plots);
-    html.raw("</section>\n");
-}
-
 fn inputs(html: &mut Html, files: &[InputFile]) {
     html.raw("<section id=\"inputs\"><h2>Inputs</h2>\n<div class=\"scroll\"><table><thead><tr>");
     html.raw("<th class=\"name\" scope=\"col\">Artifact or file</th><th class=\"name\" scope=\"col\">Version</th>");
@@ -190,10 +179,15 @@ vectors.</dd>\
 <dt>Effective rank</dt><dd>Exponential of the entropy of the ratios: how many components of equal size would be as spread \
 out.</dd>\
 <dt>k90, k95, k99</dt><dd>Fewest components that together explain 90, 95 or 99 % of the variance.</dd>\
+<dt>1st ±</dt><dd>Standard error of the first ratio by the jackknife: how much it changes when one seed is left out.</dd>\
 <dt>Random directions</dt><dd>What the ratios would be if the task vectors kept their norms and pointed anywhere.</dd>\
 <dt>Partly verified</dt><dd>Only the bytes of these layers were fetched. They agree with the CRC-32 in the file itself; \
 the digest of the artifact, which covers whole files, could not be compared.</dd>\
 <dt>Principal angles</dt><dd>Angles between the subspaces that the seeds of two datasets span, smallest first.</dd>\
+<dt>Overlap</dt><dd>Mean of the squared cosines of the principal angles: 1 when the smaller subspace lies in the larger, 0 \
+when they are orthogonal.</dd>\
+<dt>Between and within datasets</dt><dd>The squared deviations of all task vectors from their common mean, split into those \
+of the datasets' means and those of the seeds around them.</dd>\
 </dl></details></section>\n";
 
 #[cfg(test)]

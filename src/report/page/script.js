@@ -28,7 +28,8 @@
         row.hidden = !words.every((word) => text.includes(word));
         if (!row.hidden) shown += 1;
       }
-      output.textContent = shown === rows.length ? `${rows.length} layers` : `${shown} of ${rows.length} layers`;
+      const all = `${rows.length} ${box.dataset.noun}`;
+      output.textContent = shown === rows.length ? all : `${shown} of ${all}`;
     };
     input.addEventListener("input", filter);
     filter();

@@ -1,6 +1,7 @@
-use super::super::rows::{LayerRow, Matrix, NullBand, PairAngles, Score, Scores, Spectrum};
+use super::super::rows::{GroupRow, LayerRow, Matrix, NullBand, PairAngles, Score, Scores, Spectrum};
 use super::*;
-use crate::report::input::FitSection;
+use crate::report::between::{JointRow, PairRow};
+use crate::report::input::{Comparison, FitSection};
 
 const HOSTILE: &str = "</script><img src=x onerror=\"alert('1')\">&amp;<!--";
 
@@ -25,6 +26,7 @@ fn hostile() -> ReportInput {
         dataset: name(),
         pretrained: name(),
         seeds: vec![name()],
+        groups: vec![GroupRow { grouping: name(), group: name(), layers: 1, row: layer.clone() }],
         layers: vec![layer],
         spectra: vec![Spectrum { layer: name(), ratios: vec![0.75, 0.25] }],
         whole: vec![0.75, 0.25],
@@ -42,13 +44,24 @@ fn hostile() -> ReportInput {
         verified: Verified::No,
     };
     let angles = vec![PairAngles { first: name(), second: name(), degrees: vec![10.0] }];
+    let named = [name(), name(), name(), name()];
+    let [grouping, group, first, second] = named;
+    let joint = vec![JointRow { grouping: grouping.clone(), group: group.clone(), ..JointRow::default() }];
+    let pairs = vec![PairRow { grouping, group, first, second, overlap: Some(0.25), ..PairRow::default() }];
     ReportInput {
         schema_version: SCHEMA_VERSION,
         title: name(),
         generated: name(),
         inputs: vec![file],
         fits: vec![fit],
-        comparison: Some(Comparison { angles, overlaps: Some(matrix()), scores: scores() }),
+        comparison: Some(Comparison {
+            angles,
+            overlaps: Some(matrix()),
+            cosines: Some(matrix()),
+            scores: scores(),
+            pairs,
+            joint,
+        }),
         notes: note(),
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::artifact::{AliasNode, ArtifactNode, TagInput, tag};
 use super::plain::{Listing, Page, Payload};
-use super::project::{ArtifactTypeNode, ProjectNode};
+use super::project::{ArtifactTypeNode, ProjectNode, entity_or_default};
 use super::{Ask, Fault, Resolve, file};
 use crate::server::clock::{iso, now};
 use crate::server::filter::{self, Filter, Order};
@@ -272,14 +272,13 @@ struct TagAssignment {
 }
 
 impl TagAssignment {
-    fn target(&self, db: &Connection) -> Result<Collection, Fault> {
-        let project = Project::find(db, &self.entity_name, &self.project_name)?;
-        let found =
-            project.map(|project| Collection::find(db, project.id, &self.artifact_collection_name)).transpose()?;
-        found.flatten().ok_or_else(|| {
-            let Self { entity_name, project_name, artifact_collection_name, .. } = self;
-            Fault::not_found("artifact collection", format!("{entity_name}/{project_name}/{artifact_collection_name}"))
-        })
+    fn target(&self, ask: Ask<'_>, db: &Connection) -> Result<Collection, Fault> {
+        let Self { entity_name, project_name, artifact_collection_name: name, .. } = self;
+        let entity = entity_or_default(ask, Some(entity_name));
+        let project = Project::find(db, entity, project_name)?;
+        let found = project.map(|project| Collection::find(db, project.id, name)).transpose()?;
+        let missing = || Fault::not_found("artifact collection", format!("{entity}/{project_name}/{name}"));
+        found.flatten().ok_or_else(missing)
     }
 }
 
@@ -287,7 +286,7 @@ impl TagAssignment {
 pub(super) fn add_tags(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: TagAssignment = ask.input()?;
     let tags = ask.services().db.write(|db| {
-        let collection = input.target(db)?;
+        let collection = input.target(ask, db)?;
         for tag in &input.tags {
             let sql = "INSERT INTO collection_tag (collection_id, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
             db.execute(sql, params![collection.id, tag.tag_name])?;
@@ -302,7 +301,7 @@ pub(super) fn add_tags(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
 pub(super) fn delete_tags(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: TagAssignment = ask.input()?;
     ask.services().db.write(|db| {
-        let collection = input.target(db)?;
+        let collection = input.target(ask, db)?;
         for tag in &input.tags {
             let sql = "DELETE FROM collection_tag WHERE collection_id = ?1 AND name = ?2";
             db.execute(sql, params![collection.id, tag.tag_name])?;

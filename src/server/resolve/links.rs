@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::artifact::AliasInput;
 use super::collection::{MembershipNode, collection_row};
 use super::plain::Payload;
-use super::project::entity_or_default;
+use super::project::{entity_or_default, project_or_default};
 use super::{Ask, Fault};
 use crate::server::clock::now;
 use crate::server::ids;
@@ -33,10 +33,11 @@ struct PlacedAlias {
 }
 
 impl PlacedAlias {
-    fn member(&self, db: &Connection, artifact: i64) -> Result<Membership, Fault> {
+    fn member(&self, ask: Ask<'_>, db: &Connection, artifact: i64) -> Result<Membership, Fault> {
         let Self { entity_name, project_name, artifact_collection_name: name, .. } = self;
-        let project = Project::find(db, entity_name, project_name)?
-            .ok_or_else(|| Fault::not_found("project", format!("{entity_name}/{project_name}")))?;
+        let entity = entity_or_default(ask, Some(entity_name));
+        let project = Project::find(db, entity, project_name)?
+            .ok_or_else(|| Fault::not_found("project", format!("{entity}/{project_name}")))?;
         let collection = Collection::find(db, project.id, name)?
             .ok_or_else(|| Fault::not_found("artifact collection", name.as_str()))?;
         Membership::of(db, collection.id, artifact)?
@@ -61,7 +62,7 @@ fn each_alias(ask: Ask<'_>, change: impl Fn(&Connection, &Membership, &str) -> R
     let artifact = ids::decode("Artifact", &input.artifact)?;
     ask.services().db.write(|db| {
         for placed in &input.aliases {
-            change(db, &placed.member(db, artifact)?, &placed.alias)?;
+            change(db, &placed.member(ask, db, artifact)?, &placed.alias)?;
         }
         Ok(())
     })
@@ -98,13 +99,13 @@ impl Link {
     }
 
     /// The portfolio to link into; linking makes it.
-    fn target(&self, db: &Connection, artifact: &Artifact, default_entity: &str) -> Result<Collection, Fault> {
+    fn target(&self, ask: Ask<'_>, db: &Connection, artifact: &Artifact) -> Result<Collection, Fault> {
         if let Some(id) = &self.portfolio {
             return Collection::get(db, collection_row(id)?);
         }
         let name = self.artifact_portfolio_name.as_deref().unwrap_or_default();
-        let entity = self.entity_name.as_deref().unwrap_or(default_entity);
-        let project = Project::ensure(db, entity, self.project_name.as_deref().unwrap_or("uncategorized"))?;
+        let entity = entity_or_default(ask, self.entity_name.as_deref());
+        let project = Project::ensure(db, entity, project_or_default(self.project_name.as_deref()))?;
         let type_name = ArtifactType::get(db, artifact.sequence(db)?.type_id)?.name;
         Collection::ensure(db, &project, (name, Kind::Portfolio), &type_name)
     }
@@ -113,10 +114,9 @@ impl Link {
 /// `Mutation.linkArtifact`. Linking what is linked moves aliases only.
 pub(super) fn link(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: Link = ask.input()?;
-    let default_entity = entity_or_default(ask, None);
     let member = ask.services().db.write(|db| {
         let artifact = input.source(db)?;
-        let portfolio = input.target(db, &artifact, default_entity)?;
+        let portfolio = input.target(ask, db, &artifact)?;
         let member = match Membership::of(db, portfolio.id, artifact.id)? {
             Some(member) => member,
             None => join(db, &portfolio, &artifact)?,

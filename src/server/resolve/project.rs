@@ -134,6 +134,11 @@ pub(super) fn entity_or_default<'a>(ask: Ask<'a>, entity: Option<&'a str>) -> &'
     entity.filter(|entity| !entity.is_empty()).unwrap_or(&ask.services().entity)
 }
 
+/// The project that a client named, or the one of whoever names none.
+pub(super) fn project_or_default(project: Option<&str>) -> &str {
+    project.filter(|project| !project.is_empty()).unwrap_or("uncategorized")
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UpsertModel {
@@ -148,7 +153,7 @@ struct UpsertModel {
 /// `Mutation.upsertModel`.
 pub(super) fn upsert(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: UpsertModel = ask.input()?;
-    let entity = input.entity_name.clone().unwrap_or_else(|| ask.services().entity.clone());
+    let entity = entity_or_default(ask, input.entity_name.as_deref()).to_owned();
     let (project, inserted) = ask.services().db.write(|db| {
         let (project, inserted) = match (&input.id, &input.name) {
             (Some(id), _) => (Project::get(db, ids::decode("Project", id)?)?, false),

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::artifact_write::remove;
 use super::plain::Payload;
+use super::project::{entity_or_default, project_or_default};
 use super::run::{RunNode, files_payload};
 use super::{Ask, Fault};
 use crate::server::auth::random;
@@ -61,8 +62,7 @@ impl Upsert {
         if let Some(id) = self.id.as_deref().filter(|id| !id.is_empty()) {
             return Ok((Run::get(db, ids::decode("Run", id)?)?.id, false));
         }
-        let project = self.model_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("uncategorized");
-        let project = Project::ensure(db, entity, project)?;
+        let project = Project::ensure(db, entity, project_or_default(self.model_name.as_deref()))?;
         let name = match self.name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => name.to_owned(),
             None => run_id()?,
@@ -128,8 +128,7 @@ impl Upsert {
 pub(super) fn upsert(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: Upsert = ask.input()?;
     input.check()?;
-    let named = input.entity_name.as_deref().filter(|name| !name.is_empty());
-    let entity = named.unwrap_or(&ask.services().entity).to_owned();
+    let entity = entity_or_default(ask, input.entity_name.as_deref()).to_owned();
     let (run, inserted) = ask.services().db.write(|db| {
         let (id, inserted) = input.target(db, &entity)?;
         input.apply(db, id)?;
@@ -233,8 +232,8 @@ struct RunPath {
 
 impl RunPath {
     fn find(&self, ask: Ask<'_>, db: &Connection) -> Result<Run, Fault> {
-        let entity = self.entity_name.as_deref().unwrap_or(&ask.services().entity);
-        let project = self.project_name.as_deref().unwrap_or("uncategorized");
+        let entity = entity_or_default(ask, self.entity_name.as_deref());
+        let project = project_or_default(self.project_name.as_deref());
         Run::by_path(db, [entity, project, self.run_name.as_deref().unwrap_or_default()])
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::plain::{Page, Payload};
-use super::project::{ProjectNode, entity_or_default};
+use super::project::{ProjectNode, entity_or_default, project_or_default};
 use super::run::RunNode;
 use super::run_write::run_id;
 use super::{Ask, Fault, Resolve};
@@ -156,7 +156,7 @@ pub(super) fn upsert(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
         let id = match &input.id {
             Some(id) => Sweep::get(db, ids::decode("Sweep", id)?)?.id,
             None => {
-                let project = Project::ensure(db, &entity, input.project_name.as_deref().unwrap_or("uncategorized"))?;
+                let project = Project::ensure(db, &entity, project_or_default(input.project_name.as_deref()))?;
                 let config = input.config.as_deref().ok_or_else(|| Fault::invalid("a sweep needs a configuration"))?;
                 Sweep::insert(db, project.id, &run_id()?, config)?
             }
@@ -206,7 +206,7 @@ pub(super) fn create_agent(ask: Ask<'_>) -> Result<ResolvedValue<'_>, Fault> {
     let input: CreateAgent = ask.input()?;
     let entity = entity_or_default(ask, input.entity_name.as_deref()).to_owned();
     let agent = ask.services().db.write(|db| {
-        let project = Project::find(db, &entity, input.project_name.as_deref().unwrap_or("uncategorized"))?;
+        let project = Project::find(db, &entity, project_or_default(input.project_name.as_deref()))?;
         let sweep = project.map(|project| Sweep::find(db, project.id, &input.sweep)).transpose()?.flatten();
         let sweep = sweep.ok_or_else(|| Fault::not_found("sweep", input.sweep.as_str()))?;
         Agent::insert(db, sweep.id, &input.host)

@@ -12,7 +12,8 @@ use crate::redact::SafeUrl;
 
 use super::super::error::WandbError;
 use super::super::retry::{Traffic, Verdict};
-use super::super::transport::{Errand, Trouble, Want};
+use super::super::transport::{Errand, Want};
+use super::super::trouble::Trouble;
 use super::answer::{judge_answer, strong_etag};
 use super::receive::{Receiver, State};
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::store::{Partial, StoreError};
 
 use super::super::error::WandbError;
-use super::super::transport::Trouble;
+use super::super::trouble::Trouble;
 use super::receive::{Receiver, State};
 
 /// Chunks between network and disk: enough to keep both busy, little enough to stay small.

@@ -79,14 +79,8 @@ impl Client {
             let files = self.hash_all(&draft, algorithm).await?;
             let mut entries = draft.kept.clone();
             for reference in &draft.references {
-                for (path, entry) in self.reference_entries(&budget, &draft.name, reference).await? {
-                    let fresh = !files.contains_key(&path)
-                        && entries.get(&path).is_none_or(|old| draft.kept.get(&path) == Some(old));
-                    if !fresh {
-                        return Err(WandbError::Unfit { path: path.into(), reason: "the draft has it already" });
-                    }
-                    entries.insert(path, entry);
-                }
+                let found = self.reference_entries(&budget, &draft.name, reference).await?;
+                add_references(&mut entries, found, (&draft, &files))?;
             }
             let entry = |file: &Hashed| Entry::file(file.digest(algorithm), file.size, None);
             entries.extend(files.iter().map(|(path, file)| (path.clone(), entry(file))));
@@ -160,6 +154,23 @@ impl Client {
         let data = execute(self.transport(), budget, &what, &XxhDigestsEnabled { entity_name: entity }).await?;
         Ok(data.entity.and_then(|entity| entity.xxhash_digests_enabled).unwrap_or(false))
     }
+}
+
+/// Adds the entries of a reference; one for which a path is taken is refused.
+pub(super) fn add_references(
+    entries: &mut BTreeMap<String, Entry>,
+    found: Vec<(String, Entry)>,
+    (draft, files): (&ArtifactDraft, &BTreeMap<String, Hashed>),
+) -> Result<(), WandbError> {
+    for (path, entry) in found {
+        let fresh =
+            !files.contains_key(&path) && entries.get(&path).is_none_or(|old| draft.kept.get(&path) == Some(old));
+        if !fresh {
+            return Err(WandbError::Unfit { path: path.into(), reason: "the draft has it already" });
+        }
+        entries.insert(path, entry);
+    }
+    Ok(())
 }
 
 /// Refuses entries that no folder could hold together: one below another that is a file.

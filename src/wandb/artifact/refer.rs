@@ -1,7 +1,7 @@
 //! Entries that point elsewhere, made as the official SDK makes them (`wandb/sdk/artifacts/storage_handlers`): what the
 //! target is now goes into the digest, so that a later download can tell whether it still is. File and network I/O.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use serde_json::Map;
 use url::Url;
 
 use crate::digest::{Algorithm, Digest, hex, unhex};
-use crate::progress::Stage;
+use crate::progress::{Progress, Stage};
 use crate::redact::SafeUrl;
 
 use super::super::Client;
@@ -21,7 +21,7 @@ use super::folder::files_below;
 use super::manifest::{Entry, check_path};
 use super::name::ArtifactName;
 use super::reference::ReferenceError;
-use super::source::{file_error, hash};
+use super::source::{Hashing, file_error, hash};
 
 const ARTIFACT: &str = "wandb-artifact://";
 /// References to references that are followed; more is a circle.
@@ -56,6 +56,10 @@ impl Subject<'_> {
         WandbError::Reference { artifact, path, uri: shown, source: ReferenceError::Unusable { reason: reason.into() } }
     }
 
+    fn url(&self) -> Result<Url, WandbError> {
+        Url::parse(&self.reference.uri).map_err(|error| self.refuse(error.to_string()))
+    }
+
     /// The entry's path: the given one, or the last part of the address.
     fn path(&self, fallback: &str) -> Result<String, WandbError> {
         let path = if self.reference.path.is_empty() { fallback } else { &self.reference.path };
@@ -80,18 +84,17 @@ impl Client {
         if let Some(rest) = reference.uri.strip_prefix(ARTIFACT) {
             return self.artifact_reference(&subject, rest).await.map(|entry| vec![entry]);
         }
-        let url = Url::parse(&reference.uri).map_err(|error| subject.refuse(error.to_string()))?;
-        let last = url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
-        match (url.scheme(), reference.checksum) {
-            ("file", checksum) => self.file_reference(&subject, &url, checksum).await,
-            (_, Checksum::Skip) => {
-                let uri = reference.uri.clone();
-                Ok(vec![(subject.path(last)?, entry(uri.clone(), uri, 0))])
+        let url = subject.url()?;
+        match url.scheme() {
+            "http" | "https" if reference.checksum == Checksum::Compute && !is_azure(&url) => {
+                Ok(vec![(subject.path(last_part(&url))?, self.http_reference(budget, &subject, url).await?)])
             }
-            ("http" | "https", Checksum::Compute) if !is_azure(&url) => {
-                Ok(vec![(subject.path(last)?, self.http_reference(budget, &subject, url).await?)])
+            _ => {
+                let (name, reference) = (artifact.to_owned(), reference.clone());
+                let progress = self.transport().progress.clone();
+                let look = move || entries_alone(&name, &reference, &progress);
+                super::download::blocking(artifact, look).await?
             }
-            _ => Err(subject.refuse("its target cannot be looked at here; it can be recorded without a checksum")),
         }
     }
 
@@ -123,49 +126,6 @@ impl Client {
         Ok(entry)
     }
 
-    /// `file`: MD5 of the content, or of the address when nothing is to be read. A folder becomes its files.
-    async fn file_reference(
-        &self,
-        subject: &Subject<'_>,
-        url: &Url,
-        checksum: Checksum,
-    ) -> Result<Vec<(String, Entry)>, WandbError> {
-        let root = url.to_file_path().map_err(|()| subject.refuse("it is no path on this machine"))?;
-        let failed = |source| file_error("read", &root, source);
-        if !std::fs::metadata(&root).map_err(failed)?.is_dir() {
-            let last = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let (digest, size) = self.file_digest(root, checksum).await?;
-            return Ok(vec![(subject.path(&last)?, entry(digest, subject.reference.uri.clone(), size))]);
-        }
-        let mut entries = Vec::new();
-        for (below, file) in files_below(&root)? {
-            let mut uri = url.clone();
-            if let Ok(mut segments) = uri.path_segments_mut() {
-                segments.pop_if_empty().extend(below.split('/'));
-            }
-            let prefix = subject.reference.path.as_str();
-            let path = if prefix.is_empty() { below } else { format!("{prefix}/{below}") };
-            let (digest, size) = self.file_digest(file, checksum).await?;
-            entries.push((path, entry(digest, uri.into(), size)));
-        }
-        Ok(entries)
-    }
-
-    async fn file_digest(&self, path: PathBuf, checksum: Checksum) -> Result<(String, u64), WandbError> {
-        let label = path.display().to_string();
-        if checksum == Checksum::Skip {
-            let size = std::fs::metadata(&path).map_err(|source| file_error("read", &path, source))?.len();
-            let whole = std::fs::canonicalize(&path).map_err(|source| file_error("read", &path, source))?;
-            let uri = Url::from_file_path(&whole).map_or_else(|()| label, String::from);
-            return Ok((Digest::of(Algorithm::Md5, uri.as_bytes()).to_base64(), size));
-        }
-        let hashing = super::source::Hashing { threshold: u64::MAX, ..self.hashing(Algorithm::Md5) };
-        let (progress, name) = (self.transport().progress.clone(), label.clone());
-        let hash = move || hash(&Source::File(path), hashing, |size| progress.begin(Stage::Verify, &name, Some(size)));
-        let hashed = super::download::blocking(&label, hash).await??;
-        Ok((hashed.md5.to_base64(), hashed.size))
-    }
-
     /// `wandb-artifact`: the digest of the entry it points at, through other such references to where the bytes are.
     async fn artifact_reference(&self, subject: &Subject<'_>, rest: &str) -> Result<(String, Entry), WandbError> {
         let mut at = match artifact_target(rest).ok_or_else(|| subject.refuse("it names no file of an artifact"))? {
@@ -192,6 +152,76 @@ impl Client {
         }
         Err(subject.refuse(format!("it leads through more than {HOPS} other references")))
     }
+}
+
+/// The entries of a reference to which no network is needed: one to a local file or folder, or one whose target is not to be
+/// looked at. Blocking.
+///
+/// # Errors
+/// [`WandbError::Reference`] for any other, [`WandbError::File`] for a file that cannot be read.
+pub(super) fn entries_alone(
+    artifact: &str,
+    reference: &Reference,
+    progress: &Progress,
+) -> Result<Vec<(String, Entry)>, WandbError> {
+    let subject = Subject { artifact, reference };
+    if reference.uri.starts_with(ARTIFACT) {
+        return Err(subject.refuse("what it points at is known only to the server"));
+    }
+    let url = subject.url()?;
+    match (url.scheme(), reference.checksum) {
+        ("file", _) => file_entries(&subject, &url, progress),
+        (_, Checksum::Skip) => {
+            let uri = reference.uri.clone();
+            Ok(vec![(subject.path(last_part(&url))?, entry(uri.clone(), uri, 0))])
+        }
+        (_, Checksum::Compute) => {
+            Err(subject.refuse("its target cannot be looked at here; it can be recorded without a checksum"))
+        }
+    }
+}
+
+/// `file`: MD5 of the content, or of the address when nothing is to be read. A folder becomes its files.
+fn file_entries(subject: &Subject<'_>, url: &Url, progress: &Progress) -> Result<Vec<(String, Entry)>, WandbError> {
+    let checksum = subject.reference.checksum;
+    let root = url.to_file_path().map_err(|()| subject.refuse("it is no path on this machine"))?;
+    let failed = |source| file_error("read", &root, source);
+    if !std::fs::metadata(&root).map_err(failed)?.is_dir() {
+        let last = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (digest, size) = file_digest(&root, checksum, progress)?;
+        return Ok(vec![(subject.path(&last)?, entry(digest, subject.reference.uri.clone(), size))]);
+    }
+    let mut entries = Vec::new();
+    for (below, file) in files_below(&root)? {
+        let mut uri = url.clone();
+        if let Ok(mut segments) = uri.path_segments_mut() {
+            segments.pop_if_empty().extend(below.split('/'));
+        }
+        let prefix = subject.reference.path.as_str();
+        let path = if prefix.is_empty() { below } else { format!("{prefix}/{below}") };
+        let (digest, size) = file_digest(&file, checksum, progress)?;
+        entries.push((path, entry(digest, uri.into(), size)));
+    }
+    Ok(entries)
+}
+
+fn file_digest(path: &Path, checksum: Checksum, progress: &Progress) -> Result<(String, u64), WandbError> {
+    let label = path.display().to_string();
+    if checksum == Checksum::Skip {
+        let size = std::fs::metadata(path).map_err(|source| file_error("read", path, source))?.len();
+        let whole = std::fs::canonicalize(path).map_err(|source| file_error("read", path, source))?;
+        let uri = Url::from_file_path(&whole).map_or_else(|()| label, String::from);
+        return Ok((Digest::of(Algorithm::Md5, uri.as_bytes()).to_base64(), size));
+    }
+    let hashing = Hashing { threshold: u64::MAX, part: u64::MAX, algorithm: Algorithm::Md5 };
+    let source = Source::File(path.to_owned());
+    let hashed = hash(&source, hashing, |size| progress.begin(Stage::Verify, &label, Some(size)))?;
+    Ok((hashed.md5.to_base64(), hashed.size))
+}
+
+/// The last part of an address.
+fn last_part(url: &Url) -> &str {
+    url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default()
 }
 
 /// Azure's blob stores give their own kind of version, which takes their own client to read.

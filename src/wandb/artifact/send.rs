@@ -16,7 +16,8 @@ use crate::progress::Task;
 use super::super::Client;
 use super::super::error::WandbError;
 use super::super::retry::{Budget, Traffic};
-use super::super::transport::{Errand, Put, Trouble, upload_headers};
+use super::super::transport::{Errand, Put, upload_headers};
+use super::super::trouble::Trouble;
 use super::draft::Source;
 use super::source::{Hashed, Hashing, file_error, hash, read_range};
 

@@ -18,8 +18,9 @@ use super::super::error::WandbError;
 use super::super::offline::{ArtifactRecord, Home, JsonEntry, ManifestEntry, ManifestRecord, RunFolder};
 use super::draft::{ArtifactDraft, Basis, Source, Ttl};
 use super::manifest::{Entry, Manifest, check_path};
-use super::prepare::PreparedArtifact;
-use super::source::{Hashing, file_error, hash};
+use super::prepare::{PreparedArtifact, add_references, check_tree};
+use super::refer::entries_alone;
+use super::source::{Hashed, Hashing, file_error, hash};
 use super::upload::algorithm_name;
 
 /// Who logs it, and the ids that tables refer to it by.
@@ -33,24 +34,26 @@ pub(in super::super) struct Ids<'a> {
 /// Prepares a draft without a server. Reads every file.
 ///
 /// # Errors
-/// As [`Client::prepare`], and [`WandbError::Option`] for a reference, whose target cannot be looked at.
+/// As [`Client::prepare`]: a reference whose target would have to be looked at over the network is refused.
 pub(in super::super) fn prepare_alone(
     draft: ArtifactDraft,
     home: &Home,
     progress: &Progress,
 ) -> Result<PreparedArtifact, WandbError> {
-    if let Some(reference) = draft.references.first() {
-        let reason = format!("{} cannot be looked at without a server", reference.uri);
-        return Err(WandbError::Option { option: "reference", reason });
-    }
     let hashing = Hashing { threshold: u64::MAX, part: u64::MAX, algorithm: Algorithm::Md5 };
-    let (mut files, mut entries) = (BTreeMap::new(), draft.kept.clone());
+    let mut files = BTreeMap::new();
     for (path, source) in &draft.files {
         let hashed = hash(source, hashing, |total| progress.begin(Stage::Verify, path, Some(total)))?;
-        entries.insert(path.clone(), Entry::file(hashed.digest(Algorithm::Md5), hashed.size, None));
         files.insert(path.clone(), hashed);
     }
-    super::prepare::check_tree(&entries)?;
+    let mut entries = draft.kept.clone();
+    for reference in &draft.references {
+        let found = entries_alone(&draft.name, reference, progress)?;
+        add_references(&mut entries, found, (&draft, &files))?;
+    }
+    let entry = |file: &Hashed| Entry::file(file.digest(Algorithm::Md5), file.size, None);
+    entries.extend(files.iter().map(|(path, file)| (path.clone(), entry(file))));
+    check_tree(&entries)?;
     let manifest = Manifest { region: draft.region.clone(), ..Manifest::of(entries, Algorithm::Md5) };
     Ok(PreparedArtifact { draft, files, manifest, entity: home.entity.clone(), project: home.project.clone() })
 }

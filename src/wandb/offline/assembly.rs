@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::past::Past;
 use super::record::{
     AlertRecord, ArtifactRecord, ConfigRecord, Content, EnvironmentRecord, FilesItem, HistoryRecord, Item,
     OutputRawRecord, Record, RunRecord, StatsRecord, Timestamp, UseArtifactRecord,
@@ -78,12 +79,23 @@ pub(crate) struct Assembly {
     step: Option<String>,
     /// The first record of the run says nothing that the server does not know.
     made: bool,
+    /// What is added to the steps of the log.
+    first_step: u64,
 }
 
 impl Assembly {
     /// For a log whose run was made on the server from its first record.
     pub(crate) fn of_made_run() -> Self {
         Self { made: true, ..Self::default() }
+    }
+
+    /// For a log that goes on with a run which had this: what the log says stands over it.
+    /// Its steps count from `first_step`; its times stay, as the official `sync` has it.
+    pub(crate) fn going_on(past: &Past, first_step: u64) -> Self {
+        let mut assembly = Self { first_step, ..Self::default() };
+        assembly.config.update(&past.config_items());
+        assembly.summary.update(&past.summary_items());
+        assembly
     }
 
     /// Takes the next record in.
@@ -93,12 +105,16 @@ impl Assembly {
         match content {
             Content::Run(run) => self.take_run(*run),
             Content::Config(config) => self.take_config(&config),
-            Content::Summary(summary) => {
+            Content::Summary(mut summary) => {
+                self.shift(&mut summary.update);
                 self.summary.update(&summary.update);
                 self.summary.remove(&summary.remove);
                 self.summary_changed = true;
             }
-            Content::History(row) => return self.take_row(&row).into_iter().collect(),
+            Content::History(mut row) => {
+                self.shift(&mut row.item);
+                return self.take_row(&row).into_iter().collect();
+            }
             Content::Stats(stats) => return self.event(&stats).into_iter().collect(),
             Content::OutputRaw(piece) => return self.console.take(&piece).into_iter().map(console_line).collect(),
             Content::Telemetry(bytes) => {
@@ -239,6 +255,14 @@ impl Assembly {
         self.changed = true;
     }
 
+    fn shift(&self, items: &mut [Item]) {
+        let step = items.iter_mut().find(|item| item.path() == ["_step"]);
+        let Some(step) = step.filter(|_| self.first_step > 0) else { return };
+        if let Some(sum) = step.json().parse::<u64>().ok().and_then(|step| step.checked_add(self.first_step)) {
+            (step.value_json, step.typed) = (sum.to_string(), None);
+        }
+    }
+
     fn take_row(&mut self, row: &HistoryRecord) -> Option<Step> {
         let line = tree(&row.item);
         if line.is_empty() {
@@ -343,7 +367,7 @@ impl Console {
 #[cfg(test)]
 mod tests {
     use super::super::framing::{Framed, Unframer};
-    use super::super::record::{ExitRecord, SummaryRecord};
+    use super::super::record::{ExitRecord, SummaryRecord, Typed};
     use super::*;
     use prost::Message as _;
 
@@ -427,6 +451,27 @@ mod tests {
         let end = take(&mut assembly, Content::Exit(ExitRecord { exit_code: 3, runtime: 0 }));
         assert_eq!(end, [console_line(format!("{stamp} next")), Step::Exit(3)]);
         assert_eq!(assembly.console_text(), Some("bad\npart 20 %\nnext\n"));
+    }
+
+    #[test]
+    fn a_log_goes_on_where_the_run_was() {
+        let config = serde_json::Map::from_iter([("lr".to_owned(), json!(1)), ("old".to_owned(), json!(2))]);
+        let summary = serde_json::Map::from_iter([("best".to_owned(), json!(3)), ("odd".to_owned(), Value::Null)]);
+        let mut assembly = Assembly::going_on(&Past { config, summary, step: 7, ..Past::default() }, 7);
+        let update = vec![Item::new("lr", "5")];
+        let config = Some(ConfigRecord { update, remove: Vec::new() });
+        take(&mut assembly, Content::Run(Box::new(RunRecord { config, ..RunRecord::default() })));
+        let row = |step| HistoryRecord { item: vec![Item::new("_runtime", "1.5"), step], step: None };
+        let typed = Item { key: "_step".to_owned(), typed: Some(Typed::Integer(1)), ..Item::default() };
+        for (step, line) in [(Item::new("_step", "0"), 7), (typed, 8)] {
+            let line = format!(r#"{{"_runtime":1.5,"_step":{line}}}"#);
+            assert_eq!(take(&mut assembly, Content::History(row(step))), [Step::Line(Stream::History, line)]);
+        }
+        let update = vec![Item::new("_step", "1"), Item::new("x", "1")];
+        take(&mut assembly, Content::Summary(SummaryRecord { update, remove: vec![] }));
+        assert_eq!(assembly.take_summary().unwrap(), r#"{"_step":8,"best":3,"x":1}"#);
+        let config: Value = serde_json::from_str(&assembly.config().text()).unwrap();
+        assert_eq!((&config["lr"]["value"], &config["old"]["value"]), (&json!(5), &json!(2)));
     }
 
     #[test]

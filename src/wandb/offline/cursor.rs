@@ -2,7 +2,7 @@
 //!
 //! What is confirmed need not be sent again, and what was sent without an answer is sent again under the same numbers; so a
 //! cursor that is behind costs time and never a row. The one thing that must be on disk before the first line is sent is
-//! `base`, the number of the log's first line on the server: everything else follows from the log.
+//! `base` and `step`, where the log's first lines go on the server: everything else follows from the log.
 
 use std::path::PathBuf;
 
@@ -41,12 +41,24 @@ pub(crate) struct Confirmed {
     destination: Destination,
     /// Numbers of the log's first lines on the server.
     base: Counts,
+    /// Step of the log's step 0.
+    #[serde(default)]
+    step: u64,
     /// Lines confirmed.
     lines: Counts,
     /// Numbers of the records whose errand is done.
     done: Vec<i64>,
     /// The end of the run was confirmed.
     complete: bool,
+}
+
+/// Where the first lines of a log go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct First {
+    /// Numbers of the first lines of history, events and console on the server.
+    pub(crate) lines: [u64; 3],
+    /// Step of the log's step 0: a log that was written without a server counts from there.
+    pub(crate) step: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,11 +112,11 @@ impl Cursor {
     pub(crate) fn begin(
         folder: &RunFolder,
         destination: Destination,
-        [history, events, console]: [u64; 3],
+        First { lines: [history, events, console], step }: First,
     ) -> Result<Self, WandbError> {
         let others = read(folder)?.into_iter().filter(|entry| entry.destination != destination).collect();
         let base = Counts { history, events, console };
-        let own = Confirmed { destination, base, lines: Counts::default(), done: Vec::new(), complete: false };
+        let own = Confirmed { destination, base, step, lines: Counts::default(), done: Vec::new(), complete: false };
         let cursor = Self { path: folder.sent(), others, own };
         cursor.save()?;
         Ok(cursor)
@@ -114,6 +126,11 @@ impl Cursor {
     pub(crate) fn base(&self, stream: Stream) -> u64 {
         let mut base = self.own.base;
         *base.of(stream)
+    }
+
+    /// Step of the log's step 0.
+    pub(crate) fn step(&self) -> u64 {
+        self.own.step
     }
 
     /// Whether a run with so many rows can be the one whose rows were confirmed.
@@ -187,12 +204,13 @@ mod tests {
             run: "r".to_owned(),
         };
         assert!(Cursor::find(&folder, &at("p")).unwrap().is_none());
-        let mut cursor = Cursor::begin(&folder, at("p"), [7, 0, 0]).unwrap();
+        let mut cursor = Cursor::begin(&folder, at("p"), First { lines: [7, 5, 3], step: 2 }).unwrap();
         cursor.confirm_lines(Stream::History, 3);
         cursor.done(12).unwrap();
-        Cursor::begin(&folder, at("q"), [0; 3]).unwrap().complete().unwrap();
+        Cursor::begin(&folder, at("q"), First::default()).unwrap().complete().unwrap();
         let mut found = Cursor::find(&folder, &at("p")).unwrap().unwrap();
         assert_eq!((found.base(Stream::History), found.lines(Stream::History)), (7, 3));
+        assert_eq!((found.base(Stream::Events), found.base(Stream::Console), found.step()), (5, 3, 2));
         assert_eq!((found.is_done(12), found.is_done(11), found.own.complete), (true, false, false));
         assert!(Cursor::find(&folder, &at("q")).unwrap().unwrap().own.complete);
         found.rewind();

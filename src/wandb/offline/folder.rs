@@ -87,6 +87,12 @@ impl RunFolder {
         &self.path
     }
 
+    /// How its run started.
+    pub(crate) fn start(&self) -> Start {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(ONLINE) { Start::Online } else { Start::Offline }
+    }
+
     /// The log.
     pub(crate) fn log(&self) -> &Path {
         &self.log
@@ -110,6 +116,13 @@ impl RunFolder {
     /// Whether everything is on a server, by the mark that the official client makes and heeds.
     pub(crate) fn is_synced(&self) -> bool {
         self.beside("synced").exists()
+    }
+
+    /// The step of the log's step 0 that the official client decided on when it sent a log that goes on with a run
+    /// (`core/internal/runsyncstate`); nothing where it did not send it.
+    pub(crate) fn official_step(&self) -> Option<u64> {
+        let state: serde_json::Value = serde_json::from_slice(&fs::read(self.beside("syncstate")).ok()?).ok()?;
+        state.get("starting_step")?.as_u64()
     }
 
     /// Makes that mark.
@@ -183,13 +196,17 @@ mod tests {
         let name = first.path().file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("offline-run-20") && name.ends_with("-ab12cd34") && name.len() == 36, "{name}");
         assert!(first.path().parent().unwrap().ends_with("wandb") && first.path() != second.path());
+        let online = RunFolder::create(&root.path().join("other"), Start::Online, "ab12cd34").unwrap();
+        assert_eq!((first.start(), online.start()), (Start::Offline, Start::Online));
         assert!(first.log().ends_with("run-ab12cd34.wandb") && first.files().is_dir());
         // A folder without a log is none; with one it is found by either.
         assert!(matches!(RunFolder::open(first.path()), Err(WandbError::NotFound { .. })));
         fs::write(first.log(), "").unwrap();
         assert_eq!(RunFolder::open(first.path()).unwrap(), first);
         assert_eq!(RunFolder::open(first.log()).unwrap(), first);
-        assert!(!first.is_synced());
+        assert_eq!((first.is_synced(), first.official_step()), (false, None));
+        fs::write(first.beside("syncstate"), r#"{"starting_step":3,"starting_runtime":2171}"#).unwrap();
+        assert_eq!(first.official_step(), Some(3));
         first.mark_synced().unwrap();
         assert!(first.is_synced() && first.path().join("run-ab12cd34.wandb.synced").exists());
         first.remove().unwrap();

@@ -6,6 +6,8 @@ use super::super::error::WandbError;
 use super::super::graphql::execute;
 use super::super::operations::{Bucket, HistoryPage, UpsertBucket, UpsertBucketInput};
 use super::assembly::Assembly;
+use super::past::Past;
+use super::record::RunRecord;
 
 /// Where a run lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +64,42 @@ impl Client {
         Ok(Upserted { home, display_name, rows: history_line_count.unwrap_or(0), is_new: inserted == Some(true) })
     }
 
-    /// The number that the first row of a log has on the server, when the server has `rows` rows of the run and we do not
-    /// know where they are from: theirs, when the log was sent before by somebody else, else behind them all.
-    pub(crate) async fn first_row(&self, home: &Home, rows: u64, first: Option<&str>) -> Result<u64, WandbError> {
-        let Some(row) = first.filter(|_| rows > 0).and_then(Row::parse) else { return Ok(rows) };
+    /// Numbers on the server of the first lines of history, events and console of a log of which we know nothing yet; of its
+    /// first row, as it is to be there, and of what the run had where that was asked.
+    ///
+    /// Where the log was sent before by somebody else, its rows go over themselves. Else all goes behind what is there:
+    /// the official client does so with rows, and with all lines of a log that says that it goes on with a run.
+    pub(crate) async fn first_lines(
+        &self,
+        upserted: &Upserted,
+        first: Option<&str>,
+        past: Option<&Past>,
+    ) -> Result<[u64; 3], WandbError> {
+        let row = match upserted.is_new {
+            true => Some(0),
+            false => self.row_there(&upserted.home, upserted.rows, first).await?,
+        };
+        // A log that made the run made all its lines.
+        if row == Some(0) {
+            return Ok([0; 3]);
+        }
+        let past = match past {
+            Some(past) => Some(past.clone()),
+            None => self.past(&upserted.home).await?,
+        };
+        let [_, events, console] = past.map(|past| past.lines).unwrap_or_default();
+        Ok([row.unwrap_or(upserted.rows), events, console])
+    }
+
+    /// The number of a log's first row on the server where it is there already among `rows` rows.
+    async fn row_there(&self, home: &Home, rows: u64, first: Option<&str>) -> Result<Option<u64>, WandbError> {
+        let Some(row) = first.filter(|_| rows > 0).and_then(Row::parse) else { return Ok(None) };
         let there = self.rows_between(home, row.step..row.step.saturating_add(1)).await?;
         if !there.iter().any(|text| Row::parse(text).is_some_and(|there| there == row)) {
-            return Ok(rows);
+            return Ok(None);
         }
         // Steps grow from row to row, so the rows before it are those of lower steps.
-        Ok(self.rows_between(home, 0..row.step).await?.len() as u64)
+        Ok(Some(self.rows_between(home, 0..row.step).await?.len() as u64))
     }
 
     async fn rows_between(&self, home: &Home, steps: std::ops::Range<u64>) -> Result<Vec<String>, WandbError> {
@@ -117,14 +145,24 @@ impl Row {
     }
 }
 
+/// Where a run goes: as the log names it, or as it is renamed.
+pub(crate) fn names(record: &RunRecord, renamed: &Renamed) -> Home {
+    let project = renamed.project.clone().unwrap_or_else(|| record.project.clone());
+    Home {
+        entity: renamed.entity.clone().unwrap_or_else(|| record.entity.clone()),
+        project: if project.is_empty() { "uncategorized".to_owned() } else { project },
+        run: renamed.run.clone().unwrap_or_else(|| record.run_id.clone()),
+    }
+}
+
 fn input(assembly: &Assembly, renamed: &Renamed) -> Option<UpsertBucketInput> {
     let run = assembly.run()?;
     let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let project = renamed.project.clone().or_else(|| filled(&run.project));
+    let home = names(run, renamed);
     Some(UpsertBucketInput {
-        name: renamed.run.clone().unwrap_or_else(|| run.run_id.clone()),
-        model_name: project.unwrap_or_else(|| "uncategorized".to_owned()),
-        entity_name: renamed.entity.clone().or_else(|| filled(&run.entity)),
+        name: home.run,
+        model_name: home.project,
+        entity_name: filled(&home.entity),
         group_name: filled(&run.run_group),
         display_name: filled(&run.display_name),
         notes: filled(&run.notes),

@@ -137,7 +137,7 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cursor::Destination;
+    use super::super::cursor::{Destination, First};
     use super::super::folder::{RunFolder, Start};
     use super::*;
 
@@ -146,7 +146,7 @@ mod tests {
         let folder = RunFolder::create(root.path(), Start::Offline, "r").unwrap();
         let text = || "x".to_owned();
         let destination = Destination { server: text(), entity: text(), project: text(), run: text() };
-        let cursor = Cursor::begin(&folder, destination, [first_row, 0, 0]).unwrap();
+        let cursor = Cursor::begin(&folder, destination, First { lines: [first_row, 20, 30], step: 0 }).unwrap();
         (root, cursor)
     }
 
@@ -169,7 +169,7 @@ mod tests {
         let expected = json!({
             "files": {
                 "wandb-history.jsonl": { "offset": 8, "content": ["a", "b"] },
-                "output.log": { "offset": 0, "content": ["c"] },
+                "output.log": { "offset": 30, "content": ["c"] },
                 "wandb-summary.json": { "offset": 0, "content": ["s"] },
             },
             "uploaded": ["f"],

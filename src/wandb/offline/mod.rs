@@ -17,8 +17,10 @@ mod errand;
 mod folder;
 mod framing;
 mod home;
+mod left_over;
 mod lines;
 mod log;
+mod past;
 mod record;
 mod sender;
 mod spool;
@@ -28,12 +30,13 @@ mod tree;
 mod yaml;
 
 pub(super) use assembly::{Assembly, own_telemetry, sender};
-pub(super) use cursor::{Cursor, Destination};
+pub(super) use cursor::{Cursor, Destination, First};
 pub(super) use errand::Context;
 pub(super) use folder::{RunFolder, Start};
 pub(super) use home::{Home, Renamed};
 pub(super) use lines::LINE_BYTES;
 pub(super) use log::LogReader;
+pub(super) use past::Past;
 pub(super) use record::{
     AlertRecord, ArtifactRecord, ConfigRecord, Content, CpuInfo, EnvironmentRecord, ExitRecord, FilesItem, FilesRecord,
     HistoryRecord, HistoryStep, Item, JsonEntry, ManifestEntry, ManifestRecord, OutputRawRecord, Record, RunRecord,
@@ -42,4 +45,3 @@ pub(super) use record::{
 pub(super) use sender::Sender;
 pub(super) use spool::{Spool, Written, channel};
 pub use sync::{SyncOptions, Synced, is_synced, remove_synced, runs_in, runs_to_sync};
-pub(super) use tree::plain_json;

@@ -32,7 +32,7 @@ use super::yaml::config_yaml;
 /// Least time between two requests with lines, and longest silence before a heartbeat.
 const SPACING: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// The first lines should show up soon.
+/// The first lines should show up soon, and so should a wish that the run stop, which somebody has while it starts.
 const FIRST: Duration = Duration::from_secs(1);
 /// How long a run that was dropped may try to say that it failed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -75,7 +75,13 @@ pub(crate) struct Report {
 }
 
 impl Sender {
-    pub(crate) fn new(context: Context, renamed: Renamed, reader: LogReader, cursor: Cursor) -> Self {
+    /// A sender of the log that `reader` is at the beginning of, to what `assembly` knows of the run.
+    pub(crate) fn new(
+        context: Context,
+        renamed: Renamed,
+        (reader, assembly): (LogReader, Assembly),
+        cursor: Cursor,
+    ) -> Self {
         let Context { client, home, folder } = context;
         Self {
             client,
@@ -84,7 +90,7 @@ impl Sender {
             folder,
             reader,
             cursor,
-            assembly: Assembly::default(),
+            assembly,
             waiting: Waiting::default(),
             errands: VecDeque::new(),
             exit: None,
@@ -101,8 +107,6 @@ impl Sender {
         mut written: watch::Receiver<Written>,
         spool: &Spool,
     ) -> Result<(), WandbError> {
-        // The run was made by who started us.
-        self.assembly = Assembly::of_made_run();
         let mut pace = Pace::new();
         loop {
             self.read()?;
@@ -329,8 +333,7 @@ impl Pace {
 
     fn due(&self, nothing_waits: bool) -> Instant {
         match (self.posted, nothing_waits || !self.up) {
-            (None, true) => self.started + HEARTBEAT,
-            (None, false) => self.started + FIRST,
+            (None, _) => self.started + FIRST,
             (Some(posted), true) => posted + HEARTBEAT,
             (Some(posted), false) => posted + SPACING,
         }
@@ -348,5 +351,32 @@ impl Pace {
 
     fn is_up(&self) -> bool {
         self.up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_server_hears_of_us_also_when_there_is_nothing_to_say() {
+        let mut pace = Pace::new();
+        let begun = pace.started;
+        assert_eq!((pace.due(true), pace.due(false)), (begun + FIRST, begun + FIRST));
+        pace.posted();
+        let posted = pace.posted.unwrap();
+        assert_eq!((pace.due(true), pace.due(false)), (posted + HEARTBEAT, posted + SPACING));
+        // While the network is away, lines wait for the heartbeat to get through.
+        pace.failed();
+        assert_eq!(pace.due(false), pace.posted.unwrap() + HEARTBEAT);
+    }
+
+    #[test]
+    fn only_true_asks_to_stop() {
+        for (answer, stop) in
+            [(r#"{"stopped":true}"#, true), (r#"{"stopped":"true"}"#, false), ("{}", false), ("<", false)]
+        {
+            assert_eq!(says_stop(answer.as_bytes()), stop, "{answer}");
+        }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ pub(crate) struct Spool {
     folder: RunFolder,
     inner: Mutex<Inner>,
     /// Somebody wants the run to stop.
-    stop: AtomicBool,
+    stop: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -67,7 +66,7 @@ impl Spool {
         let version_info = Some(VersionInfo { producer, min_consumer: "0.70.0".to_owned() });
         writer.append([Content::Header(HeaderRecord { version_info })].into_iter().chain(first).collect())?;
         let inner = Inner { writer: Some(writer), waiting: HashMap::new(), up };
-        let spool = Arc::new(Self { folder, inner: Mutex::new(inner), stop: AtomicBool::new(false) });
+        let spool = Arc::new(Self { folder, inner: Mutex::new(inner), stop: watch::Sender::new(false) });
         tokio::spawn(keep_synced(Arc::downgrade(&spool)));
         Ok(spool)
     }
@@ -136,12 +135,18 @@ impl Spool {
 
     /// Notes that the server was asked to stop the run; for good.
     pub(crate) fn request_stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
     }
 
     /// Whether the server was asked to stop the run.
     pub(crate) fn stop_requested(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        *self.stop.borrow()
+    }
+
+    /// Ends when the server was asked to stop the run.
+    pub(crate) async fn stopped(&self) {
+        // The sender is ours, so that waiting cannot fail.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
     /// Ends the log; it is on disk when this returns.

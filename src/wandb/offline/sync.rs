@@ -12,11 +12,12 @@ use std::time::Duration;
 use super::super::Client;
 use super::super::error::WandbError;
 use super::assembly::{Assembly, Step, Stream};
-use super::cursor::{Cursor, Destination};
+use super::cursor::{Cursor, Destination, First};
 use super::errand::Context;
 use super::folder::{HOMES, RunFolder, discover};
-use super::home::Renamed;
+use super::home::{Renamed, names};
 use super::log::{Entry, LogReader};
+use super::past::Past;
 use super::sender::Sender;
 
 /// How often and how long we wait for a log that is in use.
@@ -112,11 +113,17 @@ impl Client {
     pub async fn sync(&self, folder: &Path, options: &SyncOptions) -> Result<Synced, WandbError> {
         let folder = RunFolder::open(folder)?;
         let reader = open_alone(&folder).await?;
-        let (assembly, first) = beginning(&folder)?;
+        let (assembly, first) = beginning(&folder, Assembly::default())?;
         let renamed =
             Renamed { entity: options.entity.clone(), project: options.project.clone(), run: options.id.clone() };
+        let past = self.past_of_log(&assembly, &renamed).await?;
+        let step = past.as_ref().map_or(0, |past| folder.official_step().unwrap_or(past.step));
+        let (assembly, first) = match &past {
+            Some(past) => beginning(&folder, Assembly::going_on(past, step))?,
+            None => (assembly, first),
+        };
         let upserted = self.upsert(&assembly, &renamed).await?;
-        let home = Arc::new(upserted.home);
+        let home = Arc::new(upserted.home.clone());
         let destination = Destination::of(self, &home);
         // A run that was deleted there since, or lost rows, is sent anew.
         let known =
@@ -129,12 +136,13 @@ impl Client {
                 cursor
             }
             None => {
-                let row = self.first_row(&home, upserted.rows, first.as_deref()).await?;
-                Cursor::begin(&folder, destination, [row, 0, 0])?
+                let lines = self.first_lines(&upserted, first.as_deref(), past.as_ref()).await?;
+                Cursor::begin(&folder, destination, First { lines, step })?
             }
         };
         let context = Context { client: self.clone(), home: Arc::clone(&home), folder: folder.clone() };
-        let mut sender = Sender::new(context, renamed, reader, cursor);
+        let assembly = past.map_or_else(Assembly::default, |past| Assembly::going_on(&past, cursor.step()));
+        let mut sender = Sender::new(context, renamed, (reader, assembly), cursor);
         sender.drain().await?;
         let report = sender.report;
         let damages: Vec<_> = report.damages.iter().map(|damage| (damage.at, damage.reason)).collect();
@@ -154,6 +162,16 @@ impl Client {
     }
 }
 
+impl Client {
+    /// What the run had that a log of this beginning is to go on with, if it says that it does.
+    async fn past_of_log(&self, assembly: &Assembly, renamed: &Renamed) -> Result<Option<Past>, WandbError> {
+        match assembly.run().filter(|run| run.resume) {
+            Some(run) => self.past(&names(run, renamed)).await,
+            None => Ok(None),
+        }
+    }
+}
+
 /// Opens the log for us alone. One that is in use may be let go of just now: by a process that was killed, or one that is
 /// about to become another program.
 async fn open_alone(folder: &RunFolder) -> Result<LogReader, WandbError> {
@@ -167,10 +185,9 @@ async fn open_alone(folder: &RunFolder) -> Result<LogReader, WandbError> {
     }
 }
 
-/// The log up to and with the record of its run, and its first row.
-fn beginning(folder: &RunFolder) -> Result<(Assembly, Option<String>), WandbError> {
+/// The log up to and with the record of its run, over what `assembly` is of, and its first row.
+pub(super) fn beginning(folder: &RunFolder, mut assembly: Assembly) -> Result<(Assembly, Option<String>), WandbError> {
     let mut reader = LogReader::open(folder.log())?;
-    let mut assembly = Assembly::default();
     while let Some(entry) = reader.next()? {
         let Entry::Record(record) = entry else { continue };
         for step in assembly.take(record) {

@@ -9,6 +9,7 @@ mod chart;
 mod files;
 mod media;
 mod options;
+mod parting;
 mod record;
 mod resume;
 mod start;
@@ -43,6 +44,7 @@ pub use chart::{Chart, ChartDefinition};
 pub use media::{Histogram, Image};
 pub use options::RunOptions;
 use options::identifier;
+pub use parting::runs_parted;
 use record::{items, row};
 pub use resume::Resume;
 pub use tell::{AlertLevel, ConsoleStream};
@@ -161,6 +163,9 @@ impl Run {
     /// As [`Run::log`].
     pub async fn set_config(&self, config: &Map<String, Value>) -> Result<(), WandbError> {
         let mut state = self.state();
+        if state.config == *config {
+            return Ok(());
+        }
         let gone = state.config.keys().filter(|key| !config.contains_key(*key)).map(|key| Item::new(key.as_str(), ""));
         let record = ConfigRecord { update: items(config), remove: gone.collect() };
         self.append(vec![Content::Config(record)])?;

@@ -3,19 +3,16 @@
 use serde_json::{Map, Value};
 
 use super::super::offline::{
-    ConfigRecord, Content, CpuInfo, EnvironmentRecord, HistoryRecord, HistoryStep, Item, RunRecord, SummaryRecord,
-    Timestamp, own_telemetry, sender,
+    ConfigRecord, Content, CpuInfo, EnvironmentRecord, HistoryRecord, HistoryStep, Item, Past, RunRecord,
+    SummaryRecord, Timestamp, own_telemetry, sender,
 };
 use super::options::{RunOptions, identifier};
-use super::resume::Past;
 
 /// The record that makes a run, or goes on with one that has a past.
 pub(super) fn run_record(options: &RunOptions, id: &str, past: Option<&Past>) -> RunRecord {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let panels = past.map(|past| past.panels.clone()).unwrap_or_default();
-    let config = panels.into_iter().chain(items(&options.config)).collect();
-    let summary = past.map(|past| past.summary.iter().filter(|(_, value)| !value.is_null()));
-    let summary = summary.map(|kept| kept.map(|(key, value)| Item::new(key.as_str(), value.to_string())).collect());
+    let config = past.map(Past::config_items).into_iter().flatten().chain(items(&options.config)).collect();
+    let summary = past.map(Past::summary_items);
     RunRecord {
         run_id: id.to_owned(),
         entity: text(&options.entity),

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use super::super::Client;
 use super::super::error::WandbError;
 use super::super::offline::{
-    Assembly, Content, Context, Cursor, Destination, Home, LogReader, Record, Renamed, RunFolder, Sender, Spool, Start,
-    channel,
+    Assembly, Content, Context, Cursor, Destination, First, Home, LogReader, Record, Renamed, RunFolder, RunRecord,
+    Sender, Spool, Start, channel,
 };
 use super::options::{RunOptions, identifier};
+use super::parting::Presence;
 use super::record::{environment, run_record};
-use super::resume::Past;
-use super::{Link, Run, State};
+use super::{Link, Resume, Run, State};
 use crate::progress::Progress;
 
 impl Client {
@@ -30,7 +30,7 @@ impl Client {
             progress.note(&format!("{error}; the run is logged offline"));
             Run::offline(options, &id, Some(Box::new(error)), progress.clone())
         };
-        let past = match self.past(&options, &id).await {
+        let past = match self.past_of(&options, &id).await {
             Ok(past) => past,
             Err(error) if error.is_network() => return offline(error, options),
             Err(error) => return Err(error),
@@ -58,12 +58,18 @@ impl Client {
         let folder = RunFolder::create(&options.root, Start::Online, &home.run)?;
         let spool = Spool::create(folder.clone(), vec![Content::Run(Box::new(record)), environment], true)?;
         let lines = past.as_ref().map_or([upserted.rows, 0, 0], |past| past.lines);
-        let cursor = Cursor::begin(&folder, Destination::of(self, &home), lines)?;
-        let context = Context { client: self.clone(), home: Arc::new(home.clone()), folder: folder.clone() };
-        let sender = Sender::new(context, Renamed::default(), LogReader::open(folder.log())?, cursor);
+        let first = First { lines, ..First::default() };
+        let cursor = Cursor::begin(&folder, Destination::of(self, &home), first)?;
+        let reader = LogReader::open(folder.log())?;
+        let context = Context { client: self.clone(), home: Arc::new(home.clone()), folder };
+        let sender = Sender::new(context, Renamed::default(), (reader, Assembly::of_made_run()), cursor);
         let (written, watched) = channel();
         let reading = Arc::clone(&spool);
-        let task = tokio::spawn(async move { sender.follow(watched, &reading).await });
+        let presence = Presence::new();
+        let task = tokio::spawn(async move {
+            let _presence = presence;
+            sender.follow(watched, &reading).await
+        });
         let link = Link::Sending { client: self.clone(), written, task };
         let step = past.as_ref().map_or(upserted.rows, |past| past.step);
         Ok(Run {
@@ -93,7 +99,9 @@ impl Run {
         reason: Option<Box<WandbError>>,
         progress: Progress,
     ) -> Result<Self, WandbError> {
-        let record = run_record(&options, id, None::<&Past>);
+        // Whoever sends it asks the server what we cannot.
+        let resume = matches!(options.resume, Resume::Allow | Resume::Must);
+        let record = RunRecord { resume, ..run_record(&options, id, None) };
         let entity = options.entity.clone().unwrap_or_default();
         let home = Home { entity, project: options.project.clone(), run: id.to_owned() };
         let folder = RunFolder::create(&options.root, Start::Offline, &home.run)?;

@@ -30,6 +30,9 @@ pub enum AlertLevel {
 }
 
 impl Run {
+    /// Exit code of a run that ends because somebody asked W&B to stop it, as the official client has it.
+    pub const STOPPED: i32 = 255;
+
     /// Adds a line to the run's console, which W&B shows under its logs and keeps as the file `output.log`.
     ///
     /// # Errors
@@ -63,10 +66,23 @@ impl Run {
         self.errand(Content::Alert(record), None).await.map(|_| ())
     }
 
-    /// Whether somebody asked W&B to stop this run, as of the last answer of the server: within half a minute. Who runs the
-    /// work is to end it and to finish with the exit code 255, as the official client does.
+    /// Whether somebody asked W&B to stop this run, as of the last answer of the server, which is asked every half minute
+    /// also while nothing is logged. Who runs the work is to end it and to finish with the exit code
+    /// [`Run::STOPPED`].
     pub fn stop_requested(&self) -> bool {
         self.spool.stop_requested()
+    }
+
+    /// Does work while it listens: the work's outcome, or [`WandbError::Stopped`] as soon as somebody asked W&B to stop this
+    /// run. The work is dropped then.
+    ///
+    /// # Errors
+    /// [`WandbError::Stopped`].
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, WandbError> {
+        tokio::select! {
+            outcome = work => Ok(outcome),
+            () = self.spool.stopped() => Err(WandbError::Stopped { run: self.path() }),
+        }
     }
 
     /// Nothing, unless somebody asked W&B to stop this run.
