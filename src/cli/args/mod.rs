@@ -4,6 +4,7 @@ mod artifact;
 mod cache;
 mod compare;
 pub(crate) mod study;
+pub(crate) mod sweep;
 mod sync;
 
 use std::net::SocketAddr;
@@ -137,7 +138,7 @@ pub(crate) enum Command {
     Study(study::Study),
     /// W&B sweeps over the cells of a study
     #[command(subcommand)]
-    Sweep(study::Sweep),
+    Sweep(sweep::Sweep),
     /// Get, put, list, verify, trace, edit and remove artifacts
     #[command(subcommand)]
     Artifact(Artifact),
@@ -152,6 +153,17 @@ pub(crate) enum Command {
     Login(Login),
     /// Say who the API key belongs to and where it came from
     Whoami,
+}
+
+impl Command {
+    /// How many times it answers Ctrl-C itself, to end its work in order; the next one ends it.
+    pub(crate) fn own_interruptions(&self) -> usize {
+        match self {
+            Self::Sweep(sweep::Sweep::Agent(_)) => 2,
+            Self::Sweep(sweep::Sweep::Cell(_)) => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// `demo`
