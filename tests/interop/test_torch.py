@@ -7,12 +7,14 @@ An old torch skips what it cannot know: dtypes, byte orders and folders that cam
 nothing is skipped.
 """
 
+import collections
 import glob
 import hashlib
 import io
 import json
 import os
 import pickle
+import random
 import subprocess
 import tempfile
 import types
@@ -197,6 +199,69 @@ def test_torch_loads_what_we_write(path, expected, tmp_path):
     assert type(theirs).__name__ == "OrderedDict"
     same(dump(path, *flags(expected))["tensors"], theirs)
     assert all(tensor.is_contiguous() for tensor in theirs.values())
+
+
+class Random:
+    """State dicts as odd as torch can save them, the same for the same seed."""
+
+    def __init__(self, seed):
+        self.source = random.Random(seed)
+
+    def tensor(self, known):
+        """A new tensor, or a view of one that is there already."""
+        base = self.source.choice(known) if known and self.source.random() < 0.4 else self.fresh()
+        for _ in range(self.source.randrange(3)):
+            base = self.view(base)
+        known.append(base)
+        return torch.nn.Parameter(base) if base.is_floating_point() and self.source.random() < 0.2 else base
+
+    def fresh(self):
+        shape = [self.source.choice([0, 1, 1, 2, 3, 5]) for _ in range(self.source.randrange(5))]
+        dtype = getattr(torch, self.source.choice([name for name in DTYPES.values() if hasattr(torch, name)]))
+        size = torch.empty(0, dtype=dtype).element_size()
+        count = 1
+        for extent in shape:
+            count *= extent
+        if dtype == torch.bool:
+            return torch.tensor([self.source.random() < 0.5 for _ in range(count)], dtype=dtype).reshape(shape)
+        raw = torch.tensor([self.source.randrange(256) for _ in range(count * size)], dtype=torch.uint8)
+        return raw.view(dtype).reshape(shape)
+
+    def view(self, tensor):
+        """Transposed, cut, strided or expanded."""
+        if tensor.dim() == 0:
+            return tensor.expand(self.source.randrange(1, 4))
+        axis = self.source.randrange(tensor.dim())
+        extent = tensor.shape[axis]
+        kind = self.source.randrange(4)
+        if kind == 0:
+            return tensor.transpose(0, axis)
+        if kind == 1 and extent > 0:
+            start = self.source.randrange(extent)
+            return tensor.narrow(axis, start, self.source.randrange(1, extent - start + 1))
+        if kind == 2 and extent > 1:
+            index = [slice(None)] * tensor.dim()
+            index[axis] = slice(self.source.randrange(2), None, 2)
+            return tensor[tuple(index)]
+        return tensor.unsqueeze(axis).expand(*tensor.shape[:axis], 3, *tensor.shape[axis:])
+
+    def save(self, path):
+        known = []
+        endings = ["weight", "bias", "größe"]
+        names = [f"layer.{at}.{self.source.choice(endings)}" for at in range(self.source.randrange(1, 9))]
+        state = {name: self.tensor(known) for name in names}
+        nest = self.source.choice([lambda value: value, lambda value: {"epoch": 1, "state_dict": value}])
+        how = self.source.choice([{}, {}, {"pickle_protocol": 4}, {"_use_new_zipfile_serialization": False}])
+        saved = collections.OrderedDict(state) if self.source.random() < 0.5 else state
+        torch.save(nest(saved), path, **how)
+        return state
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_state_dicts_read_as_torch_saved_them(seed, tmp_path):
+    path = str(tmp_path / "random.pt")
+    state = Random(seed).save(path)
+    same(dump(path, "--keep-names")["tensors"], state)
 
 
 def test_tied_weights_stay_tied(tmp_path):
