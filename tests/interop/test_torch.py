@@ -16,6 +16,7 @@ import os
 import pickle
 import random
 import subprocess
+import sys
 import tempfile
 import types
 import zipfile
@@ -45,8 +46,9 @@ def dump(path, *flags):
 
 
 def digest(tensor):
-    tensor = tensor.detach().contiguous()
-    data = bytes(tensor.reshape(-1).view(torch.uint8).tolist()) if tensor.numel() else b""
+    # The copy has the strides of its shape, which a view of one element need not have.
+    tensor = tensor.detach().reshape(-1).clone(memory_format=torch.contiguous_format)
+    data = bytes(tensor.view(torch.uint8).tolist()) if tensor.numel() else b""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -72,13 +74,16 @@ def fixtures(*formats):
                     yield pytest.param(os.path.join(FIXTURES, folder, name), expected, id=f"{folder}/{name}")
 
 
+OLD = torch.__version__ < "2"
+# The classes of the scripts that made the fixtures.
+for name in ("Net", "Block", "Scripted", "TemplateNet", "MetaData"):
+    setattr(sys.modules["__main__"], name, type(name, (torch.nn.Module,), {"__module__": "__main__"}))
+
+
 class Lenient(pickle.Unpickler):
-    """Classes of frameworks that are not installed, and of the scripts that made the fixtures, are stood in for: the
-    tensors are what is compared."""
+    """Classes of frameworks that are not installed are stood in for: the tensors are what is compared."""
 
     def find_class(self, module, name):
-        if module == "__main__":
-            return type(name, (torch.nn.Module,), {})
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError):
@@ -121,6 +126,13 @@ def load_any(path, format):
     return load(path)
 
 
+def flat(value, prefix=""):
+    """Nested dicts as one, names joined by dots: so does torch.distributed.checkpoint."""
+    if not isinstance(value, dict):
+        return {prefix[:-1]: value}
+    return {name: item for key, inner in value.items() for name, item in flat(inner, f"{prefix}{key}.").items()}
+
+
 def as_state_dict(value):
     if isinstance(value, torch.nn.Module):
         return value.state_dict()
@@ -153,17 +165,26 @@ def named(state, expected):
     return tensors
 
 
-@pytest.mark.parametrize("path,expected", fixtures(*FORMATS))
+@pytest.mark.parametrize("path,expected", list(fixtures(*FORMATS)))
 def test_torch_reads_every_fixture_as_we_do(path, expected):
     if not all(known(row) for row in expected["tensors"]):
         pytest.skip("dtypes that this torch lacks")
-    if "big_endian" in path and torch.__version__ < "2":
+    if "big_endian" in path and OLD:
         pytest.skip("this torch ignores the byte order that the archive states")
-    loaded = load_any(path, expected["format"])
+    # torch wants a prefix without a slash; these are the records of the other file under another one.
+    to_torch = path.replace("renamed_prefix", "state_dict")
+    try:
+        loaded = load_any(to_torch, expected["format"])
+    except (AttributeError, TypeError, ValueError) as error:
+        if OLD and "torch-1" not in path:
+            pytest.skip(f"made by a newer torch: {error}"[:100])
+        raise
     key = expected.get("key")
     # Without a key, we read the part that holds the tensors; torch's user knows which.
     parts = [loaded, *as_state_dict(loaded).values()] if key is None else [below(loaded, key)]
     names = [row[0] for row in expected["tensors"]]
+    if expected["format"] == "torch distributed":
+        parts = [flat(part) for part in parts]
     parts = [named(as_state_dict(part), expected) for part in parts]
     theirs = [part for part in parts if all(isinstance(part.get(name), torch.Tensor) for name in names)]
     assert theirs, "torch has such tensors nowhere"
@@ -179,7 +200,7 @@ def flags(expected):
     return [*flags, "--drop", expected["prefixes"]] if "prefixes" in expected else flags
 
 
-@pytest.mark.parametrize("path,expected", fixtures(*FORMATS))
+@pytest.mark.parametrize("path,expected", list(fixtures(*FORMATS)))
 def test_every_fixture_reads_as_torch_recorded(path, expected):
     ours = dump(path, *flags(expected))
     rows, theirs = ours["tensors"], expected["tensors"]
@@ -189,7 +210,7 @@ def test_every_fixture_reads_as_torch_recorded(path, expected):
     assert ours["format"] == expected["format"]
 
 
-@pytest.mark.parametrize("path,expected", fixtures(*FORMATS))
+@pytest.mark.parametrize("path,expected", list(fixtures(*FORMATS)))
 def test_torch_loads_what_we_write(path, expected, tmp_path):
     if not all(known(row) for row in expected["tensors"]):
         pytest.skip("dtypes that this torch lacks")
@@ -217,7 +238,8 @@ class Random:
 
     def fresh(self):
         shape = [self.source.choice([0, 1, 1, 2, 3, 5]) for _ in range(self.source.randrange(5))]
-        dtype = getattr(torch, self.source.choice([name for name in DTYPES.values() if hasattr(torch, name)]))
+        savable = [name for name in DTYPES.values() if hasattr(torch, name) and not (OLD and name == "complex32")]
+        dtype = getattr(torch, self.source.choice(savable))
         size = torch.empty(0, dtype=dtype).element_size()
         count = 1
         for extent in shape:
