@@ -17,6 +17,8 @@ mod operations;
 mod options;
 mod retry;
 pub mod run;
+mod sweep;
+mod traced;
 mod transport;
 mod trouble;
 
@@ -26,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use artifact::download::{DownloadOptions, DownloadedArtifact, DownloadedFile, Origin, Wanted};
-pub use artifact::draft::{ArtifactDraft, Checksum, Source, Ttl};
+pub use artifact::draft::{ArtifactDraft, Checksum, MOST_OBJECTS, Source, Ttl};
 pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::link::LinkTarget;
@@ -48,6 +50,7 @@ pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{
     AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions, runs_parted,
 };
+pub use sweep::{AgentCommand, CreatedSweep, Sweep, SweepAgent, SweepName, SweepNameError, SweepPath, SweepRun};
 
 use crate::digest::Algorithm;
 

@@ -4,6 +4,7 @@ mod artifact;
 mod cache;
 mod compare;
 pub(crate) mod study;
+pub(crate) mod sweep;
 mod sync;
 
 use std::net::SocketAddr;
@@ -137,7 +138,7 @@ pub(crate) enum Command {
     Study(study::Study),
     /// W&B sweeps over the cells of a study
     #[command(subcommand)]
-    Sweep(study::Sweep),
+    Sweep(sweep::Sweep),
     /// Get, put, list, verify, trace, edit and remove artifacts
     #[command(subcommand)]
     Artifact(Artifact),
@@ -152,6 +153,17 @@ pub(crate) enum Command {
     Login(Login),
     /// Say who the API key belongs to and where it came from
     Whoami,
+}
+
+impl Command {
+    /// How many times it answers Ctrl-C itself, to end its work in order; the next one ends it.
+    pub(crate) fn own_interruptions(&self) -> usize {
+        match self {
+            Self::Sweep(sweep::Sweep::Agent(_)) => 2,
+            Self::Sweep(sweep::Sweep::Cell(_)) => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// `demo`
@@ -196,6 +208,13 @@ pub(crate) struct Fit {
     /// cost about a millisecond a layer of ten seeds
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) null_draws: u32,
+    /// Write the first K components of every layer as tensors too (components.safetensors, F32): K times the size of the
+    /// model, and two more passes
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) components: Option<u32>,
+    /// Count conflicts of signs and what the largest parameters hold: a second pass, several times the work of a fit
+    #[arg(long)]
+    pub(crate) interference: bool,
     /// Write the tables as CSV too
     #[arg(long)]
     pub(crate) csv: bool,
