@@ -101,6 +101,7 @@ async fn a_run_tells_what_made_it_and_what_it_says() {
     assert!(own["t"]["12"].as_str().unwrap().starts_with("wandb-pca/"));
     assert_eq!(there["logLineCount"], 2);
     assert!(["wandb-metadata.json", "output.log"].iter().all(|file| files(&there).contains(file)));
+    assert_eq!(site.rows("SELECT program, host FROM run"), [("program".to_owned(), "machine".to_owned())]);
     let alerts = site.rows("SELECT title, severity FROM alert");
     assert_eq!(alerts, [("title".to_owned(), "WARN".to_owned())], "the same title is told once");
 }
