@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! checkpoint dump FILE [--key KEY] [--keep-names] [--drop PREFIX]
-//! checkpoint to-torch FILE OUT
-//! checkpoint to-safetensors FILE OUT
+//! checkpoint to-torch FILE OUT [the same]
+//! checkpoint to-safetensors FILE OUT [the same]
 //! ```
 
 use std::error::Error;
@@ -24,8 +24,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["dump", file, rest @ ..] => dump(&Checkpoint::open(Path::new(file), &options(rest)?)?),
-        ["to-torch", file, out] => convert(file, out, |out, tensors| Ok(write_torch(out, tensors)?)),
-        ["to-safetensors", file, out] => convert(file, out, |out, tensors| Ok(write_safetensors(out, tensors)?)),
+        ["to-torch", file, out, rest @ ..] => {
+            convert((file, out), &options(rest)?, |out, tensors| Ok(write_torch(out, tensors)?))
+        }
+        ["to-safetensors", file, out, rest @ ..] => {
+            convert((file, out), &options(rest)?, |out, tensors| Ok(write_safetensors(out, tensors)?))
+        }
         _ => Err("usage: checkpoint dump|to-torch|to-safetensors FILE [OUT]".into()),
     }
 }
@@ -74,8 +78,8 @@ fn digest(view: &TensorView<'_>) -> Result<String, Box<dyn Error>> {
 
 type Writer = fn(&mut BufWriter<DurableFile>, &[NamedTensor<'_>]) -> Result<(), Box<dyn Error>>;
 
-fn convert(file: &str, out: &str, write: Writer) -> Result<(), Box<dyn Error>> {
-    let checkpoint = Checkpoint::open(Path::new(file), &OpenOptions::default())?;
+fn convert((file, out): (&str, &str), options: &OpenOptions, write: Writer) -> Result<(), Box<dyn Error>> {
+    let checkpoint = Checkpoint::open(Path::new(file), options)?;
     let infos = checkpoint.tensors();
     let views = infos.iter().map(|info| checkpoint.tensor(&info.name)).collect::<Result<Vec<_>, _>>()?;
     let tensors: Vec<NamedTensor<'_>> = infos

@@ -1,5 +1,6 @@
 """Cuts seed corpora for the fuzz targets out of the checkpoint fixtures."""
 
+import json
 import os
 import struct
 import zipfile
@@ -22,6 +23,21 @@ for version in sorted(os.listdir(FIXTURES)):
         continue
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
+        for index in ("pytorch_model.bin.index.json", "model.safetensors.index.json"):
+            if os.path.isfile(os.path.join(path, index)):
+                with open(os.path.join(path, index)) as file:
+                    content = json.load(file)
+                # The target has two shards of each kind, with two tensors each.
+                ending = ".bin" if index.endswith(".bin.index.json") else ".safetensors"
+                tensors = enumerate(["a", "b.weight", "c", "d.bias"])
+                content["weight_map"] = {tensor: f"{at // 2}{ending}" for at, tensor in tensors}
+                put("sharded_index", f"{version}-{name}", json.dumps(content).encode())
+        if os.path.isfile(os.path.join(path, ".metadata")):
+            with open(os.path.join(path, ".metadata"), "rb") as file:
+                # The target has the files of both fixtures, under three names.
+                content = file.read()
+                put("distributed", f"{version}-{name}",
+                    content.replace(b"__0_0", b"__0_1") if name == "distributed_cut" else content)
         if not os.path.isfile(path):
             continue
         content = open(path, "rb").read()

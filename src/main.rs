@@ -35,7 +35,7 @@ fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let outcome = tokio::select! {
             outcome = cli::commands::dispatch(cli, environment, progress) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
+            () = interrupted(cli) => Err(Interrupted.into()),
         };
         // A run whose work ended without it tells the server so, unless there is no patience for that.
         tokio::select! {
@@ -47,4 +47,13 @@ fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
     // Work under way on other threads gets a moment to drop its temporary files.
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome?.map_or(Ok(()), |output| Ok(output.print(cli.global.json)?))
+}
+
+/// Done when Ctrl-C is to end the command whatever it does.
+async fn interrupted(cli: &Cli) {
+    for _ in 0..=cli.command.own_interruptions() {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }

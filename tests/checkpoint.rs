@@ -1,11 +1,13 @@
-//! Every fixture made by the real tools is read to the bit. `fixtures/checkpoint/make_fixtures.py` made them, together
-//! with what torch itself sees in them.
+//! Every fixture made by the real tools is read to the bit. `fixtures/checkpoint/make_fixtures.py` and
+//! `make_framework_fixtures.py` made them, together with what torch itself sees in them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wandb_pca::app::{DiffOptions, Input, Session, diff};
@@ -46,11 +48,11 @@ fn rows(checkpoint: &Checkpoint) -> Vec<Value> {
     checkpoint.tensors().iter().map(row).collect()
 }
 
-fn check_folder(folder: &str) {
+fn check_folder(folder: &str, least: usize) {
     let folder = fixtures().join(folder);
     let expected: Value = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
     let expected = expected.as_object().unwrap();
-    assert!(expected.len() > 30);
+    assert!(expected.len() >= least);
     let mut wrong = Vec::new();
     for (file, expected) in expected {
         let checkpoint = match Checkpoint::open(&folder.join(file), &options(expected)) {
@@ -83,12 +85,69 @@ fn check_folder(folder: &str) {
 
 #[test]
 fn files_of_torch_2_13() {
-    check_folder("torch-2.13");
+    check_folder("torch-2.13", 45);
 }
 
 #[test]
 fn files_of_torch_1_13() {
-    check_folder("torch-1.13");
+    check_folder("torch-1.13", 40);
+}
+
+/// Lightning, nn-template, and folders of torch.distributed.checkpoint by one process and by two.
+#[test]
+fn files_of_frameworks() {
+    check_folder("frameworks", 5);
+}
+
+/// What torch wrote around 4 GiB of data, in a sparse file.
+#[test]
+fn sizes_and_offsets_beyond_4_gib() {
+    let recorded = std::fs::read(fixtures().join("frameworks/zip64.json")).unwrap();
+    let recorded: Value = serde_json::from_slice(&recorded).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(recorded["bytes"].as_u64().unwrap()).unwrap();
+    for segment in recorded["segments"].as_array().unwrap() {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(segment[1].as_str().unwrap()).unwrap();
+        file.as_file().write_all_at(&bytes, segment[0].as_u64().unwrap()).unwrap();
+    }
+    let checkpoint = Checkpoint::open(file.path(), &OpenOptions::default()).unwrap();
+    let sizes: Vec<(&str, u64)> = checkpoint.tensors().iter().map(|info| (info.name.as_str(), info.bytes)).collect();
+    assert_eq!(sizes, [("big", (1 << 32) + 64), ("after", 24)]);
+    assert!(checkpoint.tensors().iter().all(|info| !info.has_checksum), "torch was told not to compute any");
+    let after = checkpoint.tensor("after").unwrap();
+    assert_eq!(serde_json::json!(["after", "F32", [6], sha256(&after)]), recorded["after"]);
+    let big = checkpoint.tensor("big").unwrap();
+    let mut last = [1];
+    big.read_le_bytes(big.len() - 1, &mut last).unwrap();
+    assert_eq!(last, [0]);
+}
+
+#[test]
+fn the_tar_of_torch_0_1_is_refused_by_name() {
+    let error = Checkpoint::open(&fixtures().join("frameworks/tar_v01.tar"), &OpenOptions::default()).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("a tar archive, as torch 0.1 wrote them; load it with torch and save it again"),
+        "{message}"
+    );
+}
+
+/// One model as it is saved by itself, under data parallelism, compiled, and by Lightning, has the same names and values.
+#[test]
+fn wrappers_of_one_model_align() {
+    let folder = fixtures().join("torch-2.13");
+    let read = |file: &str, prefix: Option<&str>| {
+        let mut options = OpenOptions::default();
+        options.prefixes = prefix.map_or(Prefixes::Wrappers, |prefix| Prefixes::Drop(prefix.to_owned()));
+        rows(&Checkpoint::open(&folder.join(file), &options).unwrap())
+    };
+    let alone = read("state_dict.pt", None);
+    assert!(alone.len() > 10);
+    for file in ["data_parallel.pt", "compiled.pt", "nested_state_dict.pt", "module.pt", "legacy_state_dict.pth"] {
+        assert_eq!(read(file, None), alone, "{file}");
+    }
+    assert_eq!(read("lightning_prefix.pt", Some("net.")), alone);
+    assert_ne!(read("lightning_prefix.pt", None), alone);
 }
 
 /// Writes a checkpoint of these vectors.

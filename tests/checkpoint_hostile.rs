@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 
-use wandb_pca::checkpoint::{Checkpoint, OpenOptions};
+use wandb_pca::checkpoint::{Checkpoint, CheckpointError, OpenOptions};
 
 /// The whole chain of an error in one line.
 fn chain(error: &dyn Error) -> String {
@@ -19,7 +19,12 @@ fn chain(error: &dyn Error) -> String {
 }
 
 fn refusal(bytes: &[u8]) -> String {
-    let checkpoint = match Checkpoint::from_bytes("FILE", bytes, &OpenOptions::default()) {
+    told(Checkpoint::from_bytes("FILE", bytes, &OpenOptions::default()))
+}
+
+/// Why it does not open or cannot be read whole.
+fn told(opened: Result<Checkpoint, CheckpointError>) -> String {
+    let checkpoint = match opened {
         Ok(checkpoint) => checkpoint,
         Err(error) => return chain(&error),
     };
@@ -150,6 +155,44 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
+/// Pieces of the `.metadata` of a distributed checkpoint: instances of dataclasses with their fields.
+fn instance(class: &str, fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    [format!("c{}\n)", class.replace(' ', "\n")).as_bytes(), b"\x81", &dict(fields), b"b"].concat()
+}
+fn size(extents: &[i64]) -> Vec<u8> {
+    call("torch Size", &[ints(extents)])
+}
+fn chunk((at, extents): (&[i64], &[i64])) -> Vec<u8> {
+    let fields = [("offsets", size(at)), ("sizes", size(extents))];
+    instance("torch.distributed.checkpoint.metadata ChunkStorageMetadata", &fields)
+}
+fn described(shape: &[i64], chunks: &[(&[i64], &[i64])]) -> Vec<u8> {
+    let chunks: Vec<u8> = chunks.iter().flat_map(|&piece| chunk(piece)).collect();
+    let chunks = [b"](", &chunks[..], b"e"].concat();
+    let state = tuple(&[b"ctorch\nfloat32\n".to_vec(), b"N".to_vec()]);
+    let class = b"ctorch.distributed.checkpoint.metadata\nTensorProperties\n)\x81";
+    let properties = [class, &state[..], b"b"].concat();
+    let fields = [("properties", properties), ("size", size(shape)), ("chunks", chunks)];
+    instance("torch.distributed.checkpoint.metadata TensorStorageMetadata", &fields)
+}
+/// Where the piece of `tensor` that starts at `at` lies: file, offset and length.
+fn stored(tensor: &str, at: &[i64], (file, offset, length): (&str, i64, i64)) -> Vec<u8> {
+    let index = [("fqn", text(tensor)), ("offset", size(at)), ("index", b"N".to_vec())];
+    let place = [("relative_path", text(file)), ("offset", int(offset)), ("length", int(length))];
+    [
+        instance("torch.distributed.checkpoint.metadata MetadataIndex", &index),
+        instance("torch.distributed.checkpoint.filesystem _StorageInfo", &place),
+    ]
+    .concat()
+}
+fn metadata(tensors: &[(&str, Vec<u8>)], stored: &[Vec<u8>], paths: &[(&str, &[&str])]) -> Vec<u8> {
+    let path = |path: &[&str]| tuple(&path.iter().map(|part| text(part)).collect::<Vec<_>>());
+    let paths: Vec<_> = paths.iter().map(|&(name, parts)| (name, path(parts))).collect();
+    let stored = [b"}(", &stored.concat()[..], b"u"].concat();
+    let fields = [("state_dict_metadata", dict(tensors)), ("planner_data", dict(&paths)), ("storage_data", stored)];
+    pickle(&instance("torch.distributed.checkpoint.metadata Metadata", &fields))
+}
+
 fn containers() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let sound = archive(&good());
     let mut flipped = sound.clone();
@@ -176,11 +219,15 @@ fn containers() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("gguf", b"GGUF\x03\0\0\0".to_vec(), "a GGUF file"),
         ("hdf5", b"\x89HDF\r\n".to_vec(), "an HDF5 file"),
         ("npy", b"\x93NUMPY\x01".to_vec(), "a NumPy array"),
+        ("tar", [&[0; 257][..], b"ustar\x0000", &[0; 247]].concat(), "a tar archive, as torch 0.1 wrote them"),
+        ("bzip2", b"BZh9".to_vec(), "a bzip2 file"),
+        ("xz", b"\xfd7zXZ\0".to_vec(), "an xz file"),
+        ("zstd", b"\x28\xb5\x2f\xfd\0".to_vec(), "a Zstandard file"),
         ("empty zip", end(0, 0, 0), "an empty zip"),
         ("unknown", b"hello, world, this is text".to_vec(), "of no known kind"),
         ("index in memory", b"{\"weight_map\": {}}".to_vec(), "where its shards are"),
         ("cut zip", sound[..sound.len() - 30].to_vec(), "no end record"),
-        ("trailing junk", trailing, "no end record"),
+        ("trailing junk", trailing, "other bytes follow it"),
         ("junk inside", shifted, "does not end where the end record starts"),
         ("too many entries", many, "more entries than the directory has room for"),
         ("too few entries", fewer, "bytes are left over"),
@@ -268,16 +315,16 @@ fn pickles() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "described twice",
         ),
         ("shape beyond", w(tensor(floats(4), 0, &[5], &[1])), "needs 5 elements"),
-        ("offset beyond", w(tensor(floats(4), 3, &[2], &[1])), "of storage \"0\", which holds 4"),
+        ("offset beyond", w(tensor(floats(4), 3, &[3], &[1])), "of storage \"0\", which holds 4"),
         ("stride beyond", w(tensor(floats(4), 0, &[2], &[9])), "needs 10 elements"),
-        ("stride overflow", w(tensor(floats(4), 0, &[4], &[i64_max])), "does not fit any memory"),
+        ("stride overflow", w(tensor(floats(4), 0, &[4], &[i64_max])), "strides reach beyond any memory"),
         ("offset overflow", w(tensor(floats(4), i64_max, &[1], &[1])), "needs 9223372036854775808"),
         ("shape overflow", w(tensor(floats(4), 0, &[i64_max, i64_max], &[0, 0])), "shape does not fit any memory"),
-        ("negative shape", w(tensor(floats(4), 0, &[-1], &[1])), "negative"),
-        ("negative stride", w(tensor(floats(4), 3, &[2], &[-1])), "offset is negative"),
+        ("negative shape", w(tensor(floats(4), 0, &[-1], &[1])), "a size of it is negative"),
+        ("negative stride", w(tensor(floats(4), 3, &[2], &[-1])), "a stride of it is negative"),
         ("ranks differ", w(tensor(floats(4), 0, &[2, 2], &[1])), "differ in length"),
         ("65 dimensions", w(tensor(floats(4), 0, &[1; 65], &[1; 65])), "more than 64 dimensions"),
-        ("negative storage", w(tensor(floats(-1), 0, &[0], &[1])), "no integer"),
+        ("negative storage", w(tensor(floats(-1), 0, &[0], &[1])), "the length of its storage is negative"),
         ("huge storage", w(tensor(floats(i64_max), 0, &[1], &[1])), "larger than any memory"),
         ("expansion bomb", archive(&expanded), "expands to 4398046511104 bytes"),
         ("lookalike class", w(tensor(storage("evil FloatStorage", "0", 4), 0, &[4], &[1])), "of an unknown class"),
@@ -298,7 +345,7 @@ fn others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("bare attack", pickle(&call("nt system", &[text("id")])), "names nt.system"),
         ("legacy protocol", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe8\x03.".to_vec(), "not 1001"),
         ("legacy cut", legacy(&legacy_good(), &["7"], &two[..12]), "takes 4 bytes in the file; the pickle says 8"),
-        ("legacy no data", legacy(&legacy_good(), &["7"], &[]), "storage \"7\" is missing"),
+        ("legacy no data", legacy(&legacy_good(), &["7"], &[]), "takes 0 bytes in the file; the pickle says 8"),
         ("legacy keys missing", legacy(&legacy_good(), &[], &two), "\"7\" is missing from the file"),
         ("legacy keys twice", legacy(&legacy_good(), &["7", "7"], &two), "\"7\" is described twice"),
         ("legacy stray key", legacy(&legacy_good(), &["8"], &two), "\"8\", which nothing refers to"),
@@ -328,24 +375,194 @@ fn others() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
+type Folder = (&'static str, Vec<u8>, Vec<u8>, &'static str);
+
+/// Folders of `torch.distributed.checkpoint`: the metadata, and the one file with pieces.
+fn folders() -> Vec<Folder> {
+    let piece = archive(&tensor(floats(4), 0, &[2, 2], &[2, 1]));
+    let length = piece.len() as i64;
+    let (whole, at): ((&[i64], &[i64]), &[i64]) = ((&[0, 0], &[2, 2]), &[0, 0]);
+    let here = |tensor: &str| stored(tensor, at, ("__0_0.distcp", 0, length));
+    let one = |shape: &[i64], chunks: &[(&[i64], &[i64])], stored: &[Vec<u8>]| {
+        metadata(&[("w", described(shape, chunks))], stored, &[])
+    };
+    let placed = |file, offset, length| one(&[2, 2], &[whole], &[stored("w", at, (file, offset, length))]);
+    let sound = one(&[2, 2], &[whole], &[here("w")]);
+    let mut flipped = piece.clone();
+    let data = piece.windows(16).position(|window| window == [0x3f; 16]).unwrap();
+    flipped[data] ^= 0x80;
+    let with_piece = |value: &[u8]| {
+        let piece = archive(value);
+        (one(&[2, 2], &[whole], &[stored("w", at, ("__0_0.distcp", 0, piece.len() as i64))]), piece)
+    };
+    let (of_dict, dict_piece) = with_piece(&good());
+    let (of_shape, other_shape) = with_piece(&tensor(floats(4), 0, &[4, 1], &[1, 1]));
+    let (of_dtype, other_dtype) = with_piece(&tensor(storage("torch IntStorage", "0", 4), 0, &[2, 2], &[2, 1]));
+    let two = |first: &str, second: &str| {
+        let names = [first, second];
+        let tensors = names.map(|name| (name, described(&[2, 2], &[whole])));
+        let stored = [here(first), stored(second, at, ("__0_0.distcp", length, length))];
+        let paths: Vec<Vec<&str>> = names.iter().map(|name| name.split('.').collect()).collect();
+        metadata(&tensors, &stored, &[(first, &paths[0]), (second, &paths[1])])
+    };
+    let shared = metadata(
+        &["w", "x"].map(|name| (name, described(&[2, 2], &[whole]))),
+        &[here("w"), stored("x", at, ("__0_0.distcp", length - 9, length))],
+        &[],
+    );
+    let compressed = {
+        let index = stored("w", at, ("__0_0.distcp", 0, length));
+        let list = [text("transform_descriptors"), b"](".to_vec(), text("zstd"), b"e".to_vec()].concat();
+        // One more field, before the BUILD that ends the last instance.
+        let cut = index.len() - 2;
+        one(&[2, 2], &[whole], &[[&index[..cut], &list, b"ub"].concat()])
+    };
+    let twice = [piece.clone(), piece.clone()].concat();
+    vec![
+        ("another pickle", pickle(b"}"), piece.clone(), "torch.distributed.checkpoint did not write"),
+        ("attack in metadata", pickle(&call("os system", &[text("id")])), piece.clone(), "names os.system"),
+        ("cut metadata", sound[..sound.len() - 1].to_vec(), piece.clone(), "pickle is cut off at byte"),
+        ("no tensors", metadata(&[], &[], &[]), piece.clone(), "it is a distributed checkpoint without tensors"),
+        ("only an optimizer", two("optim.a", "optim.b"), twice.clone(), "of nothing but an optimizer"),
+        ("two models", two("model.a", "ema.a"), twice.clone(), "(model, ema); choose one"),
+        ("piece in no file", one(&[2, 2], &[whole], &[here("v")]), piece.clone(), "a piece of it is in no file"),
+        ("outside the folder", placed("../FILE", 0, length), piece.clone(), "lies in \"../FILE\", which is not"),
+        ("absolute file", placed("/etc/passwd", 0, length), piece.clone(), "lies in \"/etc/passwd\""),
+        ("file missing", placed("__9_0.distcp", 0, length), piece.clone(), "__9_0.distcp"),
+        ("endless name", placed(&"x".repeat(256), 0, length), piece.clone(), "or too long a one"),
+        ("beyond the file", placed("__0_0.distcp", 7, length), piece.clone(), "ends at byte "),
+        ("negative offset", placed("__0_0.distcp", -7, length), piece.clone(), "no range of bytes"),
+        (
+            "range overflow",
+            placed("__0_0.distcp", i64::MAX, i64::MAX),
+            piece.clone(),
+            "ends at byte 18446744073709551614",
+        ),
+        ("shared bytes", shared, twice.clone(), "shares bytes with another"),
+        ("compressed", compressed, piece.clone(), "compressed or otherwise transformed"),
+        ("hole", one(&[3, 2], &[whole], &[here("w")]), piece.clone(), "do not make up its shape [3, 2]"),
+        ("no piece", one(&[2, 2], &[], &[here("w")]), piece.clone(), "the 0 pieces of tensor \"w\""),
+        ("ranks", one(&[4], &[whole], &[here("w")]), piece.clone(), "differ in dimensions"),
+        ("65 dimensions", one(&[1; 65], &[whole], &[here("w")]), piece.clone(), "no tuple of sizes"),
+        (
+            "whole overflow",
+            one(&[i64::MAX, i64::MAX], &[whole], &[here("w")]),
+            piece.clone(),
+            "make up its shape [9223372036854775807",
+        ),
+        ("no archive", sound.clone(), vec![0; piece.len()], "no end record"),
+        ("flipped bit", sound, flipped, "is damaged: its CRC-32 is"),
+        ("dict as piece", of_dict, dict_piece, "it holds no single tensor"),
+        ("other shape", of_shape, other_shape, "another shape than the metadata say"),
+        ("other dtype", of_dtype, other_dtype, "of another than the metadata say"),
+    ]
+}
+
+/// Messages, and what is wrong with them.
+#[derive(Default)]
+struct Told {
+    messages: HashMap<String, &'static str>,
+    wrong: Vec<String>,
+}
+
+impl Told {
+    fn add(&mut self, name: &'static str, message: String, expected: &str) {
+        let mut wrong = |what: &str| self.wrong.push(format!("{name}: {what}: {message}"));
+        if !message.contains(expected) {
+            wrong("not the message it should be");
+        }
+        if !message.contains("FILE") {
+            wrong("does not name the file");
+        }
+        if message.len() > 600 {
+            wrong("too long");
+        }
+        if let Some(other) = self.messages.insert(message.clone(), name) {
+            self.wrong.push(format!("{name} and {other} are told the same: {message}"));
+        }
+    }
+}
+
 #[test]
 fn every_hostile_file_is_refused_with_its_own_message() {
     let corpus = [containers(), pickles(), others()].concat();
-    assert!(corpus.len() >= 80);
-    let mut messages: HashMap<String, &str> = HashMap::new();
-    let mut wrong = Vec::new();
+    assert!(corpus.len() >= 90);
+    let mut told = Told::default();
     for (name, bytes, expected) in corpus {
-        let message = refusal(&bytes);
-        if !message.contains(expected) {
-            wrong.push(format!("{name}: {message}"));
-        }
-        if message.len() > 600 {
-            wrong.push(format!("{name}: the message is {} bytes long", message.len()));
-        }
-        messages.insert(message, name);
+        told.add(name, refusal(&bytes), expected);
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(messages.len() >= 75, "only {} different messages", messages.len());
+    assert!(told.wrong.is_empty(), "{}", told.wrong.join("\n"));
+}
+
+/// Whatever is wrong with a tensor or a record, the message says with which, or at which byte.
+#[test]
+fn messages_name_the_tensor_the_storage_the_record_or_the_byte() {
+    let whole_file = ["no tensors", "number", "nested tuples", "object", "several models", "module in itself"];
+    for (name, bytes, _) in pickles().into_iter().filter(|(name, ..)| !whole_file.contains(name)) {
+        let message = refusal(&bytes);
+        let places = ["tensor \"w\"", "tensor \"x\"", "storage \"", "record \"", "at byte ", "names "];
+        assert!(places.iter().any(|place| message.contains(place)), "{name}: {message}");
+    }
+}
+
+#[test]
+fn every_hostile_folder_is_refused_with_its_own_message() {
+    let mut told_of_folders = Told::default();
+    for (name, metadata, pieces, expected) in folders() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(".metadata"), metadata).unwrap();
+        std::fs::write(folder.path().join("__0_0.distcp"), pieces).unwrap();
+        let message = told(Checkpoint::open(folder.path(), &OpenOptions::default()));
+        let place = folder.path().display().to_string();
+        told_of_folders.add(name, message.replace(&place, "FILE"), expected);
+    }
+    assert!(told_of_folders.wrong.is_empty(), "{}", told_of_folders.wrong.join("\n"));
+}
+
+/// The indices of sharded checkpoints, beside one sound shard.
+#[test]
+fn every_hostile_index_is_refused_with_its_own_message() {
+    let shard = archive(&good());
+    let st = safetensors("{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", &[0; 4]);
+    let map = |entries: &str| format!("{{\"weight_map\":{{{entries}}}}}");
+    let many: Vec<String> = (0..5000).map(|at| format!("\"t{at}\":\"{at}.bin\"")).collect();
+    let corpus = [
+        ("no map", "{\"metadata\":{}}".to_owned(), "missing field `weight_map`"),
+        ("not closed", "{\"weight_map\":{".to_owned(), "EOF while parsing"),
+        ("a list", "{\"weight_map\":[]}".to_owned(), "an object of shard names by tensor name"),
+        ("empty map", map(""), "names 0 shards"),
+        ("too many shards", map(&many.join(",")), "names 5000 shards"),
+        ("twice", map("\"w\":\"a.bin\",\"w\":\"a.bin\""), "tensor \"w\" is named twice"),
+        ("outside", map("\"w\":\"../a.bin\""), "a shard \"../a.bin\""),
+        ("absolute", map("\"w\":\"/etc/passwd\""), "\"/etc/passwd\", which is not a plain file name"),
+        ("of Windows", map("\"w\":\"..\\\\a.bin\""), "which is not a plain file name"),
+        ("nameless", map("\"w\":\"\""), "a shard \"\", which is not"),
+        ("missing shard", map("\"w\":\"b.bin\""), "b.bin"),
+        ("missing tensor", map("\"w\":\"a.bin\",\"v\":\"a.bin\""), "tensor \"v\" is in shard \"a.bin\""),
+        ("mixed", map("\"w\":\"a.bin\",\"v\":\"a.safetensors\""), "shard \"a.safetensors\" is safetensors"),
+        ("itself", map("\"w\":\"x.index.json\""), "x.index.json is no checkpoint that can be read: it is JSON"),
+    ];
+    let mut told_of_indices = Told::default();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.bin"), shard).unwrap();
+    std::fs::write(folder.path().join("a.safetensors"), st).unwrap();
+    for (name, index, expected) in corpus {
+        let path = folder.path().join("x.index.json");
+        std::fs::write(&path, index).unwrap();
+        let message = told(Checkpoint::open(&path, &OpenOptions::default()));
+        let place = folder.path().display().to_string();
+        told_of_indices.add(name, message.replace(&place, "FILE"), expected);
+    }
+    assert!(told_of_indices.wrong.is_empty(), "{}", told_of_indices.wrong.join("\n"));
+}
+
+#[test]
+fn one_file_of_a_folder_says_what_to_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("__0_0.distcp");
+    std::fs::write(&path, archive(&good())).unwrap();
+    let message = told(Checkpoint::open(&path, &OpenOptions::default()));
+    assert!(message.contains("one file of a torch.distributed.checkpoint folder; open the folder"), "{message}");
 }
 
 /// Every prefix of every sound file, and every single flipped byte, is refused or read, and never panics.

@@ -18,7 +18,7 @@ use std::process::Output;
 use command::{Served, command, files_below, json, refused, run};
 
 use serde_json::Value;
-use wandb_pca::checkpoint::{NamedTensor, write_torch};
+use wandb_pca::checkpoint::{Checkpoint, NamedTensor, OpenOptions, write_torch};
 use wandb_pca::tensor::{Dtype, TensorView};
 
 #[test]
@@ -187,6 +187,51 @@ fn a_model_is_not_drawn_from_files_that_changed_since_the_fit() {
     assert_eq!(json(&draw())["models"].as_array().map(Vec::len), Some(1));
     checkpoint(&folder.path().join("ft_1/trained.ckpt"), &[("a", &[1.0, 2.5]), ("b", &[0.0]), ("longer", &[0.0; 64])]);
     refused(&draw(), 5, &["ft_1/trained.ckpt", "was made from", "hint:"]);
+}
+
+#[test]
+fn every_way_to_sample_gives_the_model_that_it_says() {
+    let (folder, good) = fit_with(&[("a", &[1.0, 2.0]), ("b", &[0.0])]);
+    json(&good);
+    let sample = |more: &[&str]| {
+        let arguments = [&["sample", "fit", "--json", "--format", "safetensors"], more].concat();
+        command(&arguments).current_dir(folder.path()).output().unwrap()
+    };
+    let model = |of: &Value| {
+        let path = PathBuf::from(of["files"][0].as_str().unwrap());
+        let model = Checkpoint::open(&folder.path().join(path), &OpenOptions::default()).unwrap();
+        let mut values = [0.0; 2];
+        model.tensor("a").unwrap().read_f64(0, &mut values).unwrap();
+        values
+    };
+    // Seeds of layer a: (1.5, 2), (1, 2.5), (1, 2).
+    let mean = &json(&sample(&["--scale", "mean"]))["models"][0];
+    assert!((model(mean)[0] - 3.5 / 3.0).abs() < 1e-6 && mean["distance_to_mean"].as_f64().unwrap() < 1e-9);
+    let between = json(&sample(&["--between", "0,1", "--at", "0,0.25,1"]));
+    let models: Vec<[f64; 2]> = between["models"].as_array().unwrap().iter().map(&model).collect();
+    assert_eq!(models, [[1.5, 2.0], [1.375, 2.125], [1.0, 2.5]]);
+    assert_eq!((&between["models"][1]["nearest"], &between["models"][1]["recipe"]["t"]), (&"0".into(), &0.25.into()));
+    let nearest = between["models"][1]["distance_to_nearest"].as_f64().unwrap();
+    assert!((nearest - 0.125 * 2f64.sqrt()).abs() < 1e-9);
+    let convex = json(&sample(&["--scale", "convex", "--count", "3"]));
+    for made in convex["models"].as_array().unwrap() {
+        let weights: Vec<f64> = made["weights"]["a"].as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
+        assert!(weights.iter().all(|&w| w > 0.0) && (weights.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+    fs::write(folder.path().join("none.json"), "[]").unwrap();
+    fs::write(folder.path().join("z.json"), r#"{"a": [1.0]}"#).unwrap();
+    let zero = &json(&sample(&["--coefficients", "none.json"]))["models"][0];
+    assert_eq!(model(zero), model(mean), "no coefficient is the mean");
+    let plain = json(&sample(&["--coefficients", "z.json", "--scale", "unit"]));
+    assert!((plain["models"][0]["distance_to_mean"].as_f64().unwrap() - 1.0).abs() < 1e-9, "one length along v_1");
+    let scaled = json(&sample(&["--coefficients", "z.json"]));
+    let fit = json(&good);
+    let sigma = fit["layers"][0]["explained_variance"][0].as_f64().unwrap().sqrt();
+    assert!((scaled["models"][0]["distance_to_mean"].as_f64().unwrap() - sigma).abs() < 1e-9, "one standard deviation");
+    refused(&sample(&["--between", "0,7"]), 2, &["no seed 7", "0, 1, 2"]);
+    refused(&sample(&["--between", "0"]), 2, &["two seeds"]);
+    fs::write(folder.path().join("bad.json"), r#"{"c": [1.0]}"#).unwrap();
+    refused(&sample(&["--coefficients", "bad.json"]), 2, &["no layer c"]);
 }
 
 #[test]

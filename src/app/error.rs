@@ -123,6 +123,28 @@ pub enum AppError {
         /// Why not.
         reason: String,
     },
+    /// A file that should hold coefficients does not.
+    #[error("{} holds no coefficients: {reason}", path.display())]
+    NotCoefficients {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A seed that the fit does not have.
+    #[error("the fit has no seed {seed}; it has {}", known.join(", "))]
+    UnknownSeed {
+        /// What was asked for.
+        seed: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A layer that the fit does not have.
+    #[error("the fit has no layer {layer}")]
+    UnknownLayer {
+        /// What was asked for.
+        layer: String,
+    },
     /// The artifact holds no checkpoint, or several.
     #[error("{artifact} holds {found}, so it is not clear which file is the checkpoint")]
     WhichFile {
@@ -245,6 +267,7 @@ impl AppError {
         match self {
             Self::Input(InputError::NoFile { .. }) => FailureKind::NotFound,
             Self::Input(_) | Self::Glob { .. } | Self::NotALink { .. } => FailureKind::Usage,
+            Self::NotCoefficients { .. } | Self::UnknownSeed { .. } | Self::UnknownLayer { .. } => FailureKind::Usage,
             Self::Wandb { source, .. } => wandb_kind(source),
             Self::Store(StoreError::Corrupt { .. }) | Self::InputChanged { .. } => FailureKind::Integrity,
             Self::Checkpoint { source, .. } => checkpoint_kind(source),

@@ -216,7 +216,8 @@ pub(super) fn compute(
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
     let present = pulled.parts.as_ref().map(|parts| parts.present.clone());
     let verify_crc = pulled.record.verified != Verified::Whole;
-    let options = OpenOptions { key, verify_crc, present, ..OpenOptions::default() };
+    let scratch = Some(pulled.scratch.clone());
+    let options = OpenOptions { key, verify_crc, present, scratch, ..OpenOptions::default() };
     Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
 }
 

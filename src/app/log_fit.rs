@@ -229,24 +229,15 @@ fn sample_draft(fit: &Fit, model: &Sampled) -> Result<ArtifactDraft, WandbError>
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         draft = draft.with_file(name, path.as_path())?;
     }
-    let draft = draft.with_alias(recipe_alias(&model.recipe))?;
+    // By its recipe in a word the model is found again: `variance-7-0` is number 0 of random seed 7.
+    let name = model.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
+    let draft = draft.with_alias(name)?;
     let mut metadata = model.recipe.clone();
     metadata.insert("model_name".to_owned(), json!(fit.record.model));
     metadata.insert("distance_to_mean".to_owned(), json!(model.distance_to_mean));
     metadata.insert("distance_to_nearest".to_owned(), json!(model.distance_to_nearest));
     metadata.insert("weights".to_owned(), Value::Object(model.weights.clone()));
     draft.with_metadata(metadata)
-}
-
-/// The recipe in a word, by which the model is found again: `variance-7-0` is number 0 of random seed 7.
-fn recipe_alias(recipe: &Map<String, Value>) -> String {
-    let part =
-        |name: &str| recipe.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    let parts = match part("scale").as_deref() {
-        Some("mean") => vec![part("scale")],
-        _ => vec![part("scale"), part("random_seed"), part("number")],
-    };
-    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
 /// `<model>_<dataset>_<suffix>`.
@@ -309,17 +300,5 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recipes_are_aliases() {
-        let alias = |recipe: Value| recipe_alias(&object(recipe));
-        assert_eq!(alias(json!({ "scale": "variance", "random_seed": 7, "number": 0 })), "variance-7-0");
-        assert_eq!(alias(json!({ "scale": "mean", "random_seed": 7, "number": 0 })), "mean");
     }
 }

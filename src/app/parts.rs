@@ -330,6 +330,7 @@ impl Reading<'_> {
             downloaded: here.parts.fetched > 0,
             locked: Some(locked),
             parts: Some(here.parts.clone()),
+            scratch: self.session.store.scratch(),
         }
     }
 

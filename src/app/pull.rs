@@ -37,6 +37,8 @@ pub struct Pulled {
     pub downloaded: bool,
     /// Which parts of it are here, when it was not fetched whole.
     pub parts: Option<Parts>,
+    /// Where an inflated copy may lie while it is read.
+    pub(super) scratch: PathBuf,
     pub(super) locked: Option<LockedArtifact>,
 }
 
@@ -92,7 +94,7 @@ pub(super) async fn pull_chosen(
     let mut pulled = Vec::with_capacity(inputs.len());
     for &seeded in inputs {
         let one = match &seeded.input {
-            Input::File(path) => local(seeded, path)?,
+            Input::File(path) => local(session, seeded, path)?,
             Input::Artifact(_) => {
                 let (chosen, download) = got.next().ok_or(AppError::Worker { what: "the download" })?;
                 fetched(session, (seeded, chosen), download)?
@@ -123,6 +125,7 @@ pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option
         artifact: None,
         downloaded: false,
         parts: None,
+        scratch: session.store.scratch(),
         locked: None,
     }))
 }
@@ -207,11 +210,12 @@ fn fetched(
         artifact: Some(artifact),
         downloaded,
         parts: None,
+        scratch: session.store.scratch(),
         locked: Some(locked),
     })
 }
 
-pub(super) fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
+pub(super) fn local(session: &Session, seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
     let path = path.canonicalize().map_err(AppError::file("find", path))?;
     let size = fs::metadata(&path).map_err(AppError::file("read", &path))?.len();
     let record = InputRecord {
@@ -225,5 +229,6 @@ pub(super) fn local(seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
         sha256: None,
         verified: Verified::No,
     };
-    Ok(Pulled { record, path, artifact: None, downloaded: false, parts: None, locked: None })
+    let scratch = session.store.scratch();
+    Ok(Pulled { record, path, artifact: None, downloaded: false, parts: None, scratch, locked: None })
 }

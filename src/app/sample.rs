@@ -5,49 +5,20 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::analysis::{Combination, Distances, GENERATOR, LayerFit, SampleRecipe, Scale, TaskVectors};
+use crate::analysis::{Combination, Distances, LayerFit, Scale, TaskVectors};
 use crate::checkpoint::{Checkpoint, NamedTensor, SourceError, TensorSource, write_safetensors, write_torch};
 use crate::progress::{Progress, Stage, Task};
 use crate::store::{DurableFile, write_durable};
 use crate::tensor::{Dtype, TensorView};
 
 use super::blocking::run_blocking;
+use super::draw::{Draw, Drawing};
 use super::error::AppError;
 use super::fit::{self, Trouble};
 use super::fit_folder::Fit;
 use super::pull::Pulled;
 use super::reopen::reopen;
 use super::session::Session;
-
-/// Which distribution models are drawn from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Draw {
-    /// The Gaussian of the fit, each layer on its own.
-    Variance,
-    /// The same with coefficients of variance 1, as the notebook drew them.
-    Unit,
-    /// The mean of the seeds, which is one model.
-    Mean,
-}
-
-impl Draw {
-    /// Its name in metadata and folders.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Variance => "variance",
-            Self::Unit => "unit",
-            Self::Mean => "mean",
-        }
-    }
-
-    fn recipe(self, seed: u64, number: u64) -> SampleRecipe {
-        match self {
-            Self::Variance => SampleRecipe::Gaussian { scale: Scale::Variance, seed, number },
-            Self::Unit => SampleRecipe::Gaussian { scale: Scale::Unit, seed, number },
-            Self::Mean => SampleRecipe::Mean,
-        }
-    }
-}
 
 /// File format of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +48,7 @@ pub struct SampleOptions {
     pub folder: PathBuf,
     /// How many.
     pub count: u64,
-    /// From which distribution.
+    /// How they are made.
     pub draw: Draw,
     /// Seed of the generator.
     pub random_seed: u64,
@@ -90,7 +61,14 @@ impl SampleOptions {
     pub fn new(fit: impl Into<PathBuf>) -> Self {
         let fit = fit.into();
         let folder = fit.join("samples");
-        Self { fit, folder, count: 1, draw: Draw::Variance, random_seed: 0, formats: vec![ModelFormat::Torch] }
+        Self {
+            fit,
+            folder,
+            count: 1,
+            draw: Draw::Gaussian(Scale::Variance),
+            random_seed: 0,
+            formats: vec![ModelFormat::Torch],
+        }
     }
 }
 
@@ -145,11 +123,10 @@ fn draw_all(
         Trouble::Numbers(source) => numerics(source),
     })?;
     let Some(pretrained) = checkpoints.first() else { return Err(AppError::Worker { what: "the sampling" }) };
-    let count = if options.draw == Draw::Mean { options.count.min(1) } else { options.count };
-    (0..count)
+    let drawing = Drawing::new(fit, &options.draw, options.random_seed)?;
+    (0..drawing.count(options.count))
         .map(|number| {
-            let model =
-                Model { fit, pretrained, vectors: &vectors, recipe: options.draw.recipe(options.random_seed, number) };
+            let model = Model { fit, pretrained, vectors: &vectors, drawing: &drawing };
             model.write(options, number, progress)
         })
         .collect()
@@ -160,16 +137,19 @@ struct Model<'m, 'a> {
     pretrained: &'a Checkpoint,
     /// In the order of the fit's layers.
     vectors: &'m [TaskVectors<'a>],
-    recipe: SampleRecipe,
+    drawing: &'m Drawing<'m>,
 }
 
 impl Model<'_, '_> {
     fn write(&self, options: &SampleOptions, number: u64, progress: &Progress) -> Result<Sampled, AppError> {
         let numerics = |source| AppError::Analysis { subject: self.fit.record.model.clone(), source };
-        let weights = self.fit.layers.iter().map(|fit| self.recipe.weights(&fit.layer.name, &fit.pca));
+        let weights = self.fit.layers.iter().map(|fit| {
+            let layer = &fit.layer.name;
+            self.drawing.recipe(layer, number).weights(layer, &fit.pca)
+        });
         let weights = weights.collect::<Result<Vec<_>, _>>().map_err(numerics)?;
         let distances = distances(&self.fit.layers, &weights).map_err(numerics)?;
-        let folder = options.folder.join(format!("{}-{}-{number}", options.draw.name(), options.random_seed));
+        let folder = options.folder.join(self.drawing.name(number));
         let mut files = Vec::new();
         for &format in &options.formats {
             let path = folder.join(format.file_name());
@@ -188,7 +168,7 @@ impl Model<'_, '_> {
             distance_to_mean: distances.as_ref().map_or(0.0, Distances::to_mean),
             nearest: nearest.and_then(|(seed, _)| labels.get(seed).cloned()),
             distance_to_nearest: nearest.map(|(_, distance)| distance),
-            recipe: recipe_metadata(self.fit, options, number),
+            recipe: self.drawing.metadata(self.fit, number),
         };
         let path = folder.join("sample.json");
         let json =
@@ -253,24 +233,6 @@ fn distances(fits: &[LayerFit], weights: &[Vec<f64>]) -> Result<Option<Distances
         }
     }
     Ok(total)
-}
-
-fn recipe_metadata(fit: &Fit, options: &SampleOptions, number: u64) -> Map<String, Value> {
-    let seeds: Vec<String> = fit::labels(&fit.record);
-    let recipe = json!({
-        "model": fit.record.model,
-        "dataset": fit.record.dataset,
-        "scale": options.draw.name(),
-        "random_seed": options.random_seed,
-        "number": number,
-        "generator": GENERATOR,
-        "seeds": seeds,
-        "pretrained": fit.record.pretrained.resolved.as_ref().unwrap_or(&fit.record.pretrained.input),
-    });
-    match recipe {
-        Value::Object(recipe) => recipe,
-        _ => Map::new(),
-    }
 }
 
 /// A tensor of the new model as the writer wants it.

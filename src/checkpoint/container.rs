@@ -109,6 +109,7 @@ fn unwrap(
         return Err(in_zip(ZipError::InflatesTooMuch { name, bytes: record.size(), limit }));
     }
     let open = |source| CheckpointError::Open { file: file.to_owned(), source };
+    std::fs::create_dir_all(scratch).map_err(open)?;
     let mut unnamed = tempfile::tempfile_in(scratch).map_err(open)?;
     let mut out = io::BufWriter::with_capacity(1 << 20, &mut unnamed);
     directory.inflate(record, stored.as_slice(), &mut out).map_err(in_zip)?;

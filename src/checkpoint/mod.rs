@@ -9,13 +9,16 @@
 //! or hostile file is a [`CheckpointError`] that names file, tensor and offset. Reads local files only, but not all of
 //! one has to be here: [`index_need`] and [`Checkpoint::ranges_of`] say which bytes are, and the rest is never looked at.
 
+mod budget;
 mod container;
+mod distributed;
 mod error;
 mod index;
 mod names;
 mod open;
 mod parts;
 pub mod pickle;
+mod pieces;
 mod safetensors;
 mod shards;
 mod sniff;

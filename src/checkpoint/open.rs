@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::container::read_file;
+use super::distributed;
 use super::error::CheckpointError;
 use super::index::{self, IndexNeed};
 use super::names::{self, Prefixes};
@@ -38,6 +39,8 @@ pub enum Format {
     NnTemplate,
     /// Several files behind an index.
     Sharded,
+    /// A folder that `torch.distributed.checkpoint` wrote.
+    Distributed,
 }
 
 impl fmt::Display for Format {
@@ -49,6 +52,7 @@ impl fmt::Display for Format {
             Self::Safetensors => "safetensors",
             Self::NnTemplate => "nn-template",
             Self::Sharded => "sharded",
+            Self::Distributed => "torch distributed",
         })
     }
 }
@@ -136,8 +140,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint file of any kind, the index of a sharded checkpoint, or a folder with either; the kind is
-    /// recognised by content.
+    /// Opens a checkpoint file of any kind, the index of a sharded checkpoint, or a folder with either or with what
+    /// `torch.distributed.checkpoint` writes; the kind is recognised by content.
     ///
     /// # Errors
     /// [`CheckpointError`]: unreadable, no checkpoint, damaged, hostile, or ambiguous.
@@ -145,6 +149,13 @@ impl Checkpoint {
         let name = path.display().to_string();
         if path.is_dir() {
             return shards::open_folder(path, options);
+        }
+        if path.file_name().is_some_and(|name| name == distributed::METADATA_FILE) {
+            return distributed::open(path.parent().unwrap_or(Path::new("")), options);
+        }
+        if name.ends_with(distributed::PIECES_ENDING) {
+            let what = "one file of a torch.distributed.checkpoint folder; open the folder";
+            return Err(CheckpointError::NotACheckpoint { file: name, what });
         }
         let open = |source| CheckpointError::Open { file: name.clone(), source };
         let bytes = File::open(path).and_then(|file| Bytes::map(&file)).map_err(open)?;
@@ -197,15 +208,10 @@ impl Checkpoint {
             return Err(self.missing(name));
         };
         let part = self.parts.get(*part).ok_or_else(|| self.missing(name))?;
-        let file = || part.file.clone();
-        let tensor = || name.to_owned();
         if !part.is_here(layout.storage) {
-            return Err(CheckpointError::NotFetched { file: file(), what: format!("tensor {name:?}") });
+            return Err(CheckpointError::NotFetched { file: part.file.clone(), what: format!("tensor {name:?}") });
         }
-        let storage = part.storage(layout, self.verify_crc);
-        let storage = storage.map_err(|source| CheckpointError::Damaged { file: file(), tensor: tensor(), source })?;
-        TensorView::strided(layout.dtype, layout.shape.clone(), &layout.strides, layout.offset, storage, part.order)
-            .map_err(|source| CheckpointError::Layout { file: file(), tensor: tensor(), source })
+        part.view(name, layout, self.verify_crc)
     }
 
     /// The bytes of the file that reading these tensors looks at: what to fetch when not all of the file is here. Only
@@ -262,10 +268,16 @@ impl Checkpoint {
             skipped: Vec::new(),
             verify_crc: options.verify_crc,
         };
+        let first_storage = checkpoint.parts.iter().scan(0, |storages, part| {
+            let first = *storages;
+            *storages += part.storage_count();
+            Some(first)
+        });
+        let first_storage: Vec<usize> = first_storage.collect();
         let mut seen = HashMap::new();
         for ((part, found), name) in found.into_iter().zip(names) {
             match found.tensor {
-                Ok(layout) => checkpoint.add(name, part, layout, &mut seen)?,
+                Ok(layout) => checkpoint.add(name, (part, &first_storage), layout, &mut seen)?,
                 Err(reason) => checkpoint.skipped.push(Skipped { name, reason }),
             }
         }
@@ -275,20 +287,20 @@ impl Checkpoint {
     fn add(
         &mut self,
         name: String,
-        part_at: usize,
+        (part_at, first_storage): (usize, &[usize]),
         layout: TensorLayout,
         seen: &mut HashMap<(usize, TensorLayout), usize>,
     ) -> Result<(), CheckpointError> {
         let Some(part) = self.parts.get(part_at) else { return Ok(()) };
         let bytes = element_count(&layout.shape).unwrap_or(usize::MAX).saturating_mul(layout.dtype.size()) as u64;
-        let limit = (part.bytes.as_slice().len() as u64).saturating_add(MAX_EXPANDED_EXCESS);
+        let limit = part.held().saturating_add(MAX_EXPANDED_EXCESS);
         if bytes > limit {
             let source = super::TorchError::ExpandsTooMuch { tensor: name, bytes, limit };
             return Err(CheckpointError::Torch { file: part.file.clone(), source });
         }
         let at = self.tensors.len();
         let first = *seen.entry((part_at, layout.clone())).or_insert(at);
-        let earlier: usize = self.parts.iter().take(part_at).map(Part::storage_count).sum();
+        let earlier = first_storage.get(part_at).copied().unwrap_or(0);
         self.tensors.push(TensorInfo {
             name: name.clone(),
             dtype: layout.dtype,

@@ -6,23 +6,27 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::Format;
+use super::error::CheckpointError;
+use super::pieces::Pieces;
 use super::source::Bytes;
 use super::torch::archive::record_content;
 use super::torch::{Found, TensorLayout};
 use super::zip::{Directory, Record, ZipError};
 use crate::ranges::RangeSet;
-use crate::tensor::ByteOrder;
+use crate::tensor::{ByteOrder, TensorView, row_major_strides};
 
 /// Where the bytes of a storage lie.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Place {
     /// At this range of the file, as they are.
     Range(Range<u64>),
     /// In this record of the archive.
     Record(Record),
+    /// In several places: a tensor that was cut up.
+    Pieces(Pieces),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Storage {
     pub(super) place: Place,
 }
@@ -65,22 +69,47 @@ impl Part {
         Self { file, bytes, directory, order, present: None, storages, checked }
     }
 
+    /// A part that holds one tensor in pieces of other files, and its layout once they are joined.
+    pub(super) fn of_pieces(file: String, pieces: Pieces) -> (Self, TensorLayout) {
+        let (dtype, shape) = (pieces.dtype, pieces.shape.clone());
+        let strides = row_major_strides(&shape);
+        let layout = TensorLayout { dtype, shape, strides, offset: 0, storage: 0 };
+        let storages = vec![Storage { place: Place::Pieces(pieces) }];
+        (Self::new(file, Bytes::from(Vec::new()), None, ByteOrder::Little, storages), layout)
+    }
+
+    /// Bytes of the file, or of the parts of files, that it is read from.
+    pub(super) fn held(&self) -> u64 {
+        match self.storages.as_slice() {
+            [Storage { place: Place::Pieces(pieces) }] => pieces.held(),
+            _ => self.bytes.as_slice().len() as u64,
+        }
+    }
+
     pub(super) fn storage_count(&self) -> usize {
         self.storages.len()
     }
 
     /// Whether the file states a checksum for the storage.
     pub(super) fn has_checksum(&self, storage: usize) -> bool {
-        matches!(self.storages.get(storage).map(|storage| &storage.place), Some(Place::Record(record)) if record.crc() != 0)
+        match self.place(storage) {
+            Some(Place::Record(record)) => record.crc() != 0,
+            Some(Place::Pieces(pieces)) => pieces.has_checksum(),
+            Some(Place::Range(_)) | None => false,
+        }
     }
 
     /// The bytes of the file that reading this storage looks at.
     pub(super) fn span(&self, storage: usize) -> Range<u64> {
-        match self.storages.get(storage).map(|storage| &storage.place) {
+        match self.place(storage) {
             Some(Place::Record(record)) => record.span(),
             Some(Place::Range(range)) => range.clone(),
-            None => 0..0,
+            Some(Place::Pieces(_)) | None => 0..0,
         }
+    }
+
+    fn place(&self, storage: usize) -> Option<&Place> {
+        self.storages.get(storage).map(|storage| &storage.place)
     }
 
     /// Whether all of a storage is here.
@@ -88,8 +117,24 @@ impl Part {
         self.present.as_ref().is_none_or(|present| present.contains(&self.span(storage)))
     }
 
-    /// The bytes of the storage under a layout; its CRC-32 is compared on first use when `verify` is set.
-    pub(super) fn storage(&self, layout: &TensorLayout, verify: bool) -> Result<Cow<'_, [u8]>, ZipError> {
+    /// The elements of the tensor `name` of this layout; their CRC-32 is compared on first use when `verify` is set.
+    pub(super) fn view(
+        &self,
+        name: &str,
+        layout: &TensorLayout,
+        verify: bool,
+    ) -> Result<TensorView<'_>, CheckpointError> {
+        if let Some(Place::Pieces(pieces)) = self.place(layout.storage) {
+            return pieces.view(name, verify);
+        }
+        let (file, tensor) = (|| self.file.clone(), || name.to_owned());
+        let storage = self.storage(layout, verify);
+        let storage = storage.map_err(|source| CheckpointError::Damaged { file: file(), tensor: tensor(), source })?;
+        TensorView::strided(layout.dtype, layout.shape.clone(), &layout.strides, layout.offset, storage, self.order)
+            .map_err(|source| CheckpointError::Layout { file: file(), tensor: tensor(), source })
+    }
+
+    fn storage(&self, layout: &TensorLayout, verify: bool) -> Result<Cow<'_, [u8]>, ZipError> {
         let all = self.bytes.as_slice();
         let (Some(storage), Some(checked)) = (self.storages.get(layout.storage), self.checked.get(layout.storage))
         else {
@@ -110,7 +155,8 @@ impl Part {
                 let bytes = range.and_then(|(start, end)| all.get(start..end));
                 Ok(Cow::Borrowed(bytes.unwrap_or_default()))
             }
-            (Place::Record(_), None) => Ok(Cow::Borrowed(&[])),
+            // Neither happens: a record has its directory, and pieces are joined before.
+            (Place::Record(_), None) | (Place::Pieces(_), _) => Ok(Cow::Borrowed(&[])),
         }
     }
 }

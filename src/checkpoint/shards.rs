@@ -7,16 +7,19 @@ use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::container::read_file;
+use super::distributed::METADATA_FILE;
 use super::error::CheckpointError;
 use super::source::Bytes;
 use super::torch::Found;
 use super::{Checkpoint, Format, OpenOptions};
 
-/// Longest index that is read: about 500,000 tensors.
+/// Longest index that is read.
 const MAX_INDEX_BYTES: usize = 64 << 20;
+/// Most tensors of one index, more than those of the largest published models; each takes some 250 bytes.
+const MAX_INDEX_TENSORS: usize = 3 << 16;
 /// Most shards of one checkpoint; the largest published models have a few hundred.
 const MAX_SHARDS: usize = 4096;
 
@@ -76,11 +79,10 @@ pub(super) fn open_folder(folder: &Path, options: &OpenOptions) -> Result<Checkp
     if let Some(entry) = entry.or_else(|| only_index(folder)) {
         return Checkpoint::open(&entry, options);
     }
-    let what = if folder.join(".metadata").is_file() {
-        "a torch.distributed.checkpoint folder; convert it with torch.distributed.checkpoint.format_utils"
-    } else {
-        "a folder without an index or a model file"
-    };
+    if folder.join(METADATA_FILE).is_file() {
+        return super::distributed::open(folder, options);
+    }
+    let what = "a folder without an index or a model file";
     Err(CheckpointError::NotACheckpoint { file: folder.display().to_string(), what })
 }
 
@@ -104,6 +106,7 @@ pub(super) fn open_index(path: &Path, bytes: &[u8], options: &OpenOptions) -> Re
     let mut parts = Vec::with_capacity(shards.len());
     let mut all = Vec::new();
     let mut format = None;
+    let mut expected = index.by_shard();
     for &shard in &shards {
         let shard_path = folder.join(shard);
         let name = shard_path.display().to_string();
@@ -113,7 +116,8 @@ pub(super) fn open_index(path: &Path, bytes: &[u8], options: &OpenOptions) -> Re
         if *format.get_or_insert(shard_format) != shard_format {
             return Err(in_index(IndexError::MixedFormats { shard: shard.to_owned(), format: shard_format }));
         }
-        all.extend(select(&index, shard, found).map_err(in_index)?.into_iter().map(|found| (parts.len(), found)));
+        let wanted = expected.remove(shard).unwrap_or_default();
+        all.extend(select(wanted, shard, found).map_err(in_index)?.into_iter().map(|found| (parts.len(), found)));
         parts.push(part);
     }
     let positions: HashMap<&str, usize> =
@@ -131,20 +135,23 @@ fn shard_names(index: &Index) -> Result<Vec<&str>, IndexError> {
         return Err(IndexError::ShardCount { count: shards.len() });
     }
     for &shard in &shards {
-        let mut components = Path::new(shard).components();
-        let plain =
-            matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == shard);
-        if !plain || shard.contains(['\\', '\0']) {
+        if !is_plain_name(shard) {
             return Err(IndexError::ShardName { shard: super::torch::printable(shard) });
         }
     }
     Ok(shards)
 }
 
+/// Whether the name is that of a file beside the one that names it, and no path elsewhere.
+pub(super) fn is_plain_name(file: &str) -> bool {
+    let mut components = Path::new(file).components();
+    let normal =
+        matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file);
+    normal && !file.contains(['\\', '\0'])
+}
+
 /// What the index takes from a shard: everything it names must be there, and what it does not name is only listed.
-fn select(index: &Index, shard: &str, mut found: Vec<Found>) -> Result<Vec<Found>, IndexError> {
-    let mut wanted: HashSet<&str> =
-        index.weight_map.iter().filter(|(_, place)| place == shard).map(|(name, _)| name.as_str()).collect();
+fn select(mut wanted: HashSet<&str>, shard: &str, mut found: Vec<Found>) -> Result<Vec<Found>, IndexError> {
     for found in &mut found {
         if !wanted.remove(found.name.as_str()) {
             found.name = format!("{}@{shard}", found.name);
@@ -165,6 +172,17 @@ struct Index {
     weight_map: Vec<(String, String)>,
 }
 
+impl Index {
+    /// The tensors of each shard.
+    fn by_shard(&self) -> HashMap<&str, HashSet<&str>> {
+        let mut shards: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (name, shard) in &self.weight_map {
+            shards.entry(shard.as_str()).or_default().insert(name);
+        }
+        shards
+    }
+}
+
 /// A JSON object as pairs in its order, refusing a name that occurs twice.
 fn unique_pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
     struct Pairs;
@@ -174,15 +192,18 @@ fn unique_pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Strin
             f.write_str("an object of shard names by tensor name")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            let mut names = HashSet::new();
-            while let Some((name, shard)) = map.next_entry::<String, String>()? {
-                if !names.insert(name.clone()) {
-                    return Err(serde::de::Error::custom(format_args!("tensor {name:?} is named twice")));
+            let mut pairs: Vec<(String, String)> = Vec::new();
+            while let Some(pair) = map.next_entry()? {
+                if pairs.len() == MAX_INDEX_TENSORS {
+                    return Err(A::Error::custom(format_args!("more than {MAX_INDEX_TENSORS} tensors")));
                 }
-                pairs.push((name, shard));
+                pairs.push(pair);
             }
-            Ok(pairs)
+            let mut seen = HashSet::new();
+            match pairs.iter().find(|(name, _)| !seen.insert(name.as_str())) {
+                Some((name, _)) => Err(A::Error::custom(format_args!("tensor {name:?} is named twice"))),
+                None => Ok(pairs),
+            }
         }
     }
     deserializer.deserialize_map(Pairs)

@@ -51,6 +51,8 @@ pub(super) struct Bytes {
 enum Origin {
     Map(Arc<Mmap>),
     Memory(Arc<[u8]>),
+    /// The same without the copy that making the other from a vector takes.
+    Vector(Arc<Vec<u8>>),
 }
 
 impl Bytes {
@@ -80,6 +82,7 @@ impl Bytes {
         let all: &[u8] = match &self.origin {
             Origin::Map(map) => map,
             Origin::Memory(memory) => memory,
+            Origin::Vector(memory) => memory,
         };
         all.get(self.range.clone()).unwrap_or_default()
     }
@@ -87,7 +90,8 @@ impl Bytes {
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::from(Arc::<[u8]>::from(bytes))
+        let range = 0..bytes.len();
+        Self { origin: Origin::Vector(Arc::new(bytes)), range }
     }
 }
 

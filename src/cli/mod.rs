@@ -7,6 +7,7 @@ mod context;
 mod duration;
 pub(crate) mod env;
 pub(crate) mod exit;
+mod interrupt;
 pub(crate) mod log;
 mod netrc;
 mod render;

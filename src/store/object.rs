@@ -89,6 +89,11 @@ impl Store {
         &self.root
     }
 
+    /// The folder for what is kept only while it is used, in files without a name.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER)
+    }
+
     /// Where the object with this digest is or would be.
     pub fn object_path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.to_hex();

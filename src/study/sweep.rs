@@ -164,6 +164,20 @@ impl Assignment {
         Self::from_parameters(parameters)
     }
 
+    /// Reads parameters as a server hands them out.
+    ///
+    /// # Errors
+    /// [`AssignmentError`] when one is not a parameter of a study.
+    pub fn from_values(values: impl IntoIterator<Item = (String, serde_json::Value)>) -> Result<Self, AssignmentError> {
+        use serde_json::Value;
+        let text = |value| match value {
+            Value::String(text) => text,
+            Value::Bool(truth) => if truth { "True" } else { "False" }.to_owned(),
+            other => other.to_string(),
+        };
+        Self::from_parameters(values.into_iter().map(|(name, value)| (name, text(value))))
+    }
+
     fn from_parameters(parameters: impl IntoIterator<Item = (String, String)>) -> Result<Self, AssignmentError> {
         let (mut model, mut dataset, mut layers, mut seeds) = (None, None, None, None);
         for (name, value) in parameters {
@@ -193,7 +207,56 @@ impl Assignment {
     }
 }
 
+/// The part of a sweep's configuration that says what it varies.
+#[derive(Debug, Deserialize)]
+struct Configuration {
+    #[serde(default)]
+    parameters: BTreeMap<String, Axis>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Axis {
+    value: Option<Scalar>,
+    #[serde(default)]
+    values: Vec<Scalar>,
+}
+
 impl Spec {
+    /// Checks that a sweep of this configuration hands out cells of this study, and returns the names of what it varies.
+    ///
+    /// # Errors
+    /// [`AssignmentError`] naming what the study does not have.
+    pub fn varied_by(&self, configuration: &str) -> Result<Vec<String>, AssignmentError> {
+        // `y` is a name to the official client's YAML, not a truth.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let read: Configuration = serde_saphyr::from_str_with_options(configuration, options).map_err(|error| {
+            let (line, column, reason) = super::file::explain(&error);
+            AssignmentError::NotParameters { line, column, reason }
+        })?;
+        for name in ["model", "dataset"] {
+            if !read.parameters.contains_key(name) {
+                return Err(AssignmentError::Lacks { name });
+            }
+        }
+        let mut names = Vec::with_capacity(read.parameters.len());
+        for (name, axis) in read.parameters {
+            let (name, known) = match name.as_str() {
+                "model" => ("model", Some(&self.models)),
+                "dataset" => ("dataset", Some(&self.datasets)),
+                "layers" | "seeds" => (name.as_str(), None),
+                _ => return Err(AssignmentError::Unknown { name }),
+            };
+            names.push(name.to_owned());
+            let Some(known) = known else { continue };
+            let mut values = axis.value.into_iter().chain(axis.values).map(Scalar::into_text);
+            if let Some(value) = values.find(|value| !known.contains(value)) {
+                let name = if name == "model" { "model" } else { "dataset" };
+                return Err(AssignmentError::NotInStudy { name, value });
+            }
+        }
+        Ok(names)
+    }
+
     /// The study of this one cell: what a sweep's run has to do. Replaced layers or seeds make it a variant, whose cell
     /// has an id of its own.
     ///
@@ -277,6 +340,26 @@ mod tests {
         assert!(matches!(invalid, AssignmentError::Invalid { name: "seeds", .. }));
         let invalid = assign(&["--model=a", "--dataset=x", "--layers=["]);
         assert!(matches!(invalid, AssignmentError::Invalid { name: "layers", .. }));
+    }
+
+    #[test]
+    fn a_sweep_is_of_its_own_study_only() {
+        let study = spec("sweep:\n  seeds: [0..4, 0..9]\n");
+        let own = configuration(&study, &["wandb-pca".to_owned()]);
+        assert_eq!(study.varied_by(&own).unwrap(), ["dataset", "model", "seeds"]);
+        // As the official client writes it.
+        let dumped = "method: grid\nparameters:\n  dataset:\n    values: [x]\n  model:\n    value: a\nprogram: p\n";
+        assert_eq!(study.varied_by(dumped).unwrap(), ["dataset", "model"]);
+        let refused = |parameters: &str| study.varied_by(&format!("parameters: {{{parameters}}}")).unwrap_err();
+        assert!(matches!(refused("model: {values: [a]}"), AssignmentError::Lacks { name: "dataset" }));
+        let lr = refused("model: {value: a}, dataset: {value: x}, lr: {min: 0, max: 1}");
+        assert!(matches!(lr, AssignmentError::Unknown { .. }), "{lr}");
+        let huge = refused("model: {values: [a, huge]}, dataset: {value: x}");
+        assert!(matches!(&huge, AssignmentError::NotInStudy { name: "model", value } if value == "huge"), "{huge}");
+        assert!(matches!(study.varied_by("- a"), Err(AssignmentError::NotParameters { .. })));
+        let handed = [("model".to_owned(), "a".into()), ("dataset".to_owned(), "x".into())];
+        let handed = Assignment::from_values(handed).unwrap();
+        assert_eq!(handed, Assignment::from_arguments(["--model=a", "--dataset=x"]).unwrap());
     }
 
     proptest! {

@@ -17,6 +17,7 @@ mod operations;
 mod options;
 mod retry;
 pub mod run;
+mod sweep;
 mod transport;
 mod trouble;
 
@@ -48,6 +49,7 @@ pub use options::{CertificateCheck, ClientOptions, Credential, Proxy};
 pub use run::{
     AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions, runs_parted,
 };
+pub use sweep::{AgentCommand, CreatedSweep, Sweep, SweepAgent, SweepName, SweepNameError, SweepPath, SweepRun};
 
 use crate::digest::Algorithm;
 

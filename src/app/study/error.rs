@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::app::FailureKind;
 use crate::study::slurm::SlurmAnswerError;
+use crate::study::sweep::AssignmentError;
 use crate::study::{LedgerError, MergeError, PlanError, SpecError};
 
 /// Why a study cannot go on.
@@ -64,6 +65,23 @@ pub enum StudyError {
         /// Collections there.
         collections: usize,
     },
+    /// A sweep hands out something else than cells of the study.
+    #[error("the sweep is not of this study")]
+    Assignment(#[from] AssignmentError),
+    /// A sweep was named without its project.
+    #[error("it is not said which project sweep {sweep} is in")]
+    NoProject {
+        /// The sweep as named.
+        sweep: String,
+    },
+    /// The cell that a sweep assigned went wrong, however often it was tried.
+    #[error("{task} failed: {reason}")]
+    Cell {
+        /// The cell.
+        task: String,
+        /// The error with its causes.
+        reason: String,
+    },
     /// A program of SLURM could not be run, or failed.
     #[error("{program} failed: {reason}")]
     Slurm {
@@ -81,7 +99,9 @@ impl StudyError {
     /// What kind of failure this is.
     pub(in crate::app) fn kind(&self) -> FailureKind {
         match self {
-            Self::Spec { .. } | Self::NoSuchUnit { .. } => FailureKind::Usage,
+            Self::Spec { .. } | Self::NoSuchUnit { .. } | Self::Assignment(_) | Self::NoProject { .. } => {
+                FailureKind::Usage
+            }
             Self::Plan(_) | Self::NothingFound { .. } | Self::Inputs { .. } => FailureKind::NotFound,
             Self::Ledger { .. } | Self::Merge(_) => FailureKind::Integrity,
             _ => FailureKind::Failure,

@@ -153,7 +153,7 @@ impl Pinned {
         let (reference, seed) = input;
         let Some(artifact_digest) = &self.artifact_digest else {
             let seeded = Seeded { seed, input: Input::File(self.file.clone()) };
-            return local(&seeded, &self.file).map(Some);
+            return local(session, &seeded, &self.file).map(Some);
         };
         let Some(object) = self.in_store(session)? else { return Ok(None) };
         let sha256 = session.store.sha256(&object)?;
@@ -185,6 +185,7 @@ impl Pinned {
             artifact: None,
             downloaded: false,
             parts: None,
+            scratch: session.store.scratch(),
             locked: Some(locked),
         }))
     }

@@ -1,7 +1,7 @@
 //! A study's results as W&B runs: one a cell in the study's group, and one summary. Run ids follow from the study, the
 //! task and its inputs, so that logging the same result again goes to the same run.
 
-use std::sync::Arc;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -53,15 +53,12 @@ pub(super) async fn abandon_cell(study: &Study, unit: &Unit, (run, error): (Run,
 }
 
 fn cell_options(study: &Study, task: &Task) -> LogOptions {
-    let sweep = study.sweep.clone().unwrap_or_default();
     LogOptions {
         entity: study.spec.entity.clone().or_else(|| study.session.entity.clone()),
         project: study.spec.project.clone().or_else(|| study.session.project.clone()),
         group: Some(study.spec.name.clone()),
         name: Some(task.id.replace('@', " ")),
-        id: Some(sweep.run.unwrap_or_else(|| run_id(&study.spec.name, task))),
-        sweep: sweep.sweep,
-        config: sweep.parameters,
+        id: Some(run_id(&study.spec.name, task)),
         without_artifact: !study.spec.log.contains(&Log::Artifacts),
         ..LogOptions::default()
     }
@@ -70,9 +67,8 @@ fn cell_options(study: &Study, task: &Task) -> LogOptions {
 /// Logs the finished fit of a cell, into the run that was begun for it where there is one, and returns its run.
 pub(super) async fn log_task(study: &Study, task: &Task, begun: Option<Run>) -> Result<String, AppError> {
     let mut claim = study.files().claim(task, &study.worker)?;
-    let folder = Arc::new(study.files().fit(&task.id));
-    let reading = Arc::clone(&folder);
-    let fit = run_blocking("the study", move || Fit::read(&reading)).await?;
+    let folder = study.files().fit(&task.id);
+    let fit = read(&folder).await?;
     let options = cell_options(study, task);
     let logged = match begun {
         Some(run) => log_into(&study.session, run, (&fit, &folder), &options).await?,
@@ -81,6 +77,32 @@ pub(super) async fn log_task(study: &Study, task: &Task, begun: Option<Run>) -> 
     tell(study, &logged);
     claim.logged(logged.path.clone())?;
     Ok(logged.path)
+}
+
+/// Logs the finished fit of a cell into the run that a sweep counts, and ends the run.
+pub(super) async fn log_for_sweep(
+    study: &Study,
+    task: &Task,
+    (run, options): (Run, &LogOptions),
+) -> Result<String, AppError> {
+    let folder = study.files().fit(&task.id);
+    let fit = match read(&folder).await {
+        Ok(fit) => fit,
+        Err(error) => return Err(abandon(run, error, options).await),
+    };
+    let logged = log_into(&study.session, run, (&fit, &folder), options).await?;
+    tell(study, &logged);
+    match study.files().claim(task, &study.worker) {
+        // Whoever has it logs it to a run of its own, and records that one.
+        Err(AppError::Study(StudyError::Busy { .. })) => {}
+        claim => claim?.logged(logged.path.clone())?,
+    }
+    Ok(logged.path)
+}
+
+async fn read(folder: &Path) -> Result<Fit, AppError> {
+    let folder = folder.to_owned();
+    run_blocking("the study", move || Fit::read(&folder)).await
 }
 
 /// Logs everything that is finished and not logged yet: the step after compute nodes without network.

@@ -11,6 +11,7 @@
 //!   cells.csv, datasets.csv  the summary
 //! ```
 
+mod agent;
 mod cluster;
 mod compute;
 mod error;
@@ -22,9 +23,12 @@ mod reduce;
 mod run;
 mod status;
 mod summary;
+mod sweep;
+mod sweep_cell;
 
 use std::path::PathBuf;
 
+pub use agent::{AgentCell, AgentEnd, AgentOptions, AgentOutcome, Leave, agent};
 pub use cluster::{ClusterOptions, submit_and_follow};
 pub use error::StudyError;
 pub use init::init;
@@ -32,9 +36,11 @@ pub use inputs::{Survey, prefetch, survey};
 pub use log::{announce, push};
 pub use reduce::reduce;
 pub(super) use run::explain;
-pub use run::{Outcome, TaskFailure, run, run_sweep_cell, shard};
+pub use run::{Outcome, TaskFailure, run, shard};
 pub use status::{TaskStatus, status};
 pub use summary::{Summary, summarise};
+pub use sweep::{create_sweep, sweep_url};
+pub use sweep_cell::{CellEnd, CellRun, run_sweep_cell};
 
 use crate::study::{Plan, ShardId, Spec, Task};
 
@@ -52,13 +58,15 @@ pub struct Study {
     pub folder: PathBuf,
     /// Who works, for the ledger: host and process.
     pub worker: String,
-    /// The run of a sweep that this is, when it is one.
-    pub sweep: Option<SweepRun>,
 }
 
 /// What a sweep's agent gives the run of one cell.
 #[derive(Debug, Clone, Default)]
 pub struct SweepRun {
+    /// Entity of the sweep; the study's otherwise.
+    pub entity: Option<String>,
+    /// Project of the sweep; the study's otherwise.
+    pub project: Option<String>,
     /// The sweep.
     pub sweep: Option<String>,
     /// Id that the run must have.

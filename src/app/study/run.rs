@@ -70,21 +70,13 @@ pub async fn run(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     Ok(outcome)
 }
 
-/// Runs the one cell that a sweep's agent assigned, and logs it to the run that the agent made, even when the cell was
-/// finished and logged before: the sweep counts runs.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_sweep_cell(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
+/// Runs every task of the plan and logs nothing; what was finished before counts.
+pub(super) async fn run_unlogged(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     survey.plan.check()?;
+    let mut quiet = study.clone();
+    quiet.spec.log.clear();
     let units: Vec<Unit> = survey.plan.tasks().into_iter().map(|task| Unit { task, shard: None }).collect();
-    let mut outcome = work(study, survey, &units).await?;
-    if outcome.is_complete() && outcome.logged.is_empty() {
-        for unit in &units {
-            log_unit(study, unit, None, &mut outcome).await?;
-        }
-    }
-    Ok(outcome)
+    work(&quiet, survey, &units).await
 }
 
 /// Runs part `i` of N of the study's units, each task being split into as many shards as the study says. Needs no

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{MAX_INTEGER_BYTES, MAX_PICKLE_BYTES, MAX_VALUE_BYTES, Node, NodeId, Object, Pickle, PickleError, Value};
+use super::{MAX_INTEGER_BYTES, MAX_PICKLE_BYTES, Node, NodeId, Object, Pickle, PickleError, Value};
 
 /// What one value costs inside a growing container: its 16 bytes, twice because containers double when they grow.
 const VALUE_COST: usize = 2 * size_of::<Value>();
@@ -10,7 +10,7 @@ const VALUE_COST: usize = 2 * size_of::<Value>();
 const MEMO_COST: usize = 64;
 const NODE_COST: usize = 2 * size_of::<Node>();
 
-pub(super) fn run(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
+pub(super) fn run(bytes: &[u8], limit: usize) -> Result<Pickle<'_>, PickleError> {
     let window = bytes.get(..MAX_PICKLE_BYTES).unwrap_or(bytes);
     let mut machine = Machine {
         bytes: window,
@@ -21,6 +21,7 @@ pub(super) fn run(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
         memo: HashMap::new(),
         nodes: Vec::new(),
         spent: 0,
+        limit,
     };
     let root = loop {
         match machine.step() {
@@ -52,6 +53,8 @@ pub(super) struct Machine<'a> {
     nodes: Vec<Node>,
     /// Bytes charged for nodes, their contents and the memo.
     spent: usize,
+    /// How many may be spent.
+    limit: usize,
 }
 
 impl Machine<'_> {
@@ -344,10 +347,9 @@ impl Machine<'_> {
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), PickleError> {
-        let limit = self.bytes.len() + MAX_VALUE_BYTES;
         self.spent = self.spent.saturating_add(bytes);
-        if self.spent > limit {
-            return Err(PickleError::TooManyValues { offset: self.op, limit });
+        if self.spent > self.limit {
+            return Err(PickleError::TooManyValues { offset: self.op, limit: self.limit });
         }
         Ok(())
     }

@@ -13,11 +13,11 @@ pub use error::PickleError;
 /// Longest pickle that is read: larger than the pickle of any known checkpoint by a factor of ten.
 pub const MAX_PICKLE_BYTES: usize = 64 << 20;
 
-/// What the values of one pickle may take beyond the pickle's own length, in bytes.
-pub const MAX_VALUE_BYTES: usize = 64 << 20;
+/// What the values of one pickle may take in bytes, unless the caller says otherwise: about 20,000 tensors.
+pub const MAX_VALUE_BYTES: usize = 32 << 20;
 
 /// Deepest stack, in values: torch's pickler writes containers in batches of a thousand.
-pub const MAX_STACK: usize = 1 << 20;
+pub const MAX_STACK: usize = 1 << 18;
 
 /// Longest text line of a `GLOBAL` or of a number written as text.
 pub const MAX_LINE: usize = 4096;
@@ -111,7 +111,15 @@ impl<'a> Pickle<'a> {
     /// # Errors
     /// [`PickleError`]: truncated, malformed, beyond a limit, or using an opcode that no checkpoint needs.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PickleError> {
-        machine::run(bytes)
+        Self::parse_within(bytes, MAX_VALUE_BYTES)
+    }
+
+    /// The same with so many bytes for its values.
+    ///
+    /// # Errors
+    /// As [`Pickle::parse`].
+    pub fn parse_within(bytes: &'a [u8], value_bytes: usize) -> Result<Self, PickleError> {
+        machine::run(bytes, value_bytes)
     }
 
     /// The value on which the pickle stopped.

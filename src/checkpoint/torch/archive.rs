@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::super::budget::Budget;
 use super::super::error::CheckpointError;
 use super::super::parts::{Parsed, Place, Storage};
 use super::super::pickle::{MAX_PICKLE_BYTES, Pickle};
@@ -51,10 +52,12 @@ impl<'a> Archive<'a> {
             None => return Err(self.problem("no data.pkl")),
         };
         let in_pickle = |source| CheckpointError::Pickle { file: self.file.to_owned(), record: name.clone(), source };
-        let pickle = Pickle::parse(&content).map_err(in_pickle)?;
+        let budget = self.budget();
+        let pickle = Pickle::parse_within(&content, budget.values()).map_err(in_pickle)?;
         check_globals(&pickle).map_err(|source| self.torch(source))?;
         let scripted = self.directory.get(&format!("{prefix}constants.pkl")).is_some();
-        let selection = Selection { key: options.key.as_deref(), attributes: scripted && options.key.is_none() };
+        let attributes = scripted && options.key.is_none();
+        let selection = Selection { key: options.key.as_deref(), attributes, listing: budget.listing() };
         let mut storages = Storages::default();
         let found = match collect(&pickle, selection, &mut storages) {
             Err(TorchError::NoTensors { .. }) if scripted => {
@@ -101,14 +104,20 @@ impl<'a> Archive<'a> {
     /// The verified content of a small record.
     fn content(&self, record: &Record) -> Result<Cow<'a, [u8]>, CheckpointError> {
         let in_zip = |source| CheckpointError::Zip { file: self.file.to_owned(), source };
-        if record.size() > MAX_PICKLE_BYTES as u64 {
-            let name = self.directory.name(record).to_owned();
-            let (bytes, limit) = (record.size(), MAX_PICKLE_BYTES as u64);
+        let in_place = if record.is_stored() { usize::MAX } else { self.budget().inflated_pickle() };
+        let limit = in_place.min(MAX_PICKLE_BYTES) as u64;
+        if record.size() > limit {
+            let (name, bytes) = (self.directory.name(record).to_owned(), record.size());
             return Err(in_zip(ZipError::InflatesTooMuch { name, bytes, limit }));
         }
         let content = record_content(self.directory, record, self.bytes).map_err(in_zip)?;
         self.directory.verify(record, &content).map_err(in_zip)?;
         Ok(content)
+    }
+
+    /// What the archive may take beside its directory.
+    fn budget(&self) -> Budget {
+        Budget::of((self.bytes.len() as u64).saturating_sub(self.directory.held()))
     }
 
     fn problem(&self, problem: &'static str) -> CheckpointError {

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::budget::Budget;
 use super::super::error::CheckpointError;
 use super::super::parts::{Parsed, Place, Storage};
 use super::super::pickle::{Pickle, Value};
@@ -40,7 +41,8 @@ pub(in super::super) fn parse(file: &str, bytes: &[u8], options: &OpenOptions) -
     let object = stream.pickle("object")?;
     check_globals(&object).map_err(torch)?;
     let mut storages = Storages::of_pickle(&object).map_err(torch)?;
-    let selection = Selection { key: options.key.as_deref(), attributes: false };
+    let listing = Budget::of(bytes.len() as u64).listing();
+    let selection = Selection { key: options.key.as_deref(), attributes: false, listing };
     let found = collect(&object, selection, &mut storages).map_err(torch)?;
     let keys = stream.pickle("storage keys")?;
     let places = place_storages(&keys, storages.into_list(), &bytes[stream.at..], stream.at as u64).map_err(torch)?;
@@ -57,7 +59,8 @@ impl<'a> Stream<'a> {
     /// The next pickle; `record` is what it holds, for messages.
     fn pickle(&mut self, record: &str) -> Result<Pickle<'a>, CheckpointError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let pickle = Pickle::parse(rest).map_err(|source| CheckpointError::Pickle {
+        let values = Budget::of(self.bytes.len() as u64).values();
+        let pickle = Pickle::parse_within(rest, values).map_err(|source| CheckpointError::Pickle {
             file: self.file.to_owned(),
             record: record.to_owned(),
             source,
@@ -86,7 +89,8 @@ fn place_storages(
             return Err(TorchError::StorageConflict { storage: name() });
         }
         let storage = *by_key.get(key).ok_or_else(|| TorchError::StorageUnused { storage: name() })?;
-        let missing = || TorchError::StorageMissing { storage: name() };
+        let (expected, actual) = (storage.bytes, 0);
+        let missing = || TorchError::StorageSize { storage: name(), expected, actual };
         let start = at + COUNT_BYTES;
         let header = usize::try_from(at).ok().and_then(|at| data.get(at..)?.first_chunk()).ok_or_else(missing)?;
         let bytes = u64::from_le_bytes(*header).checked_mul(storage.element_bytes);

@@ -4,13 +4,14 @@
 //! the business of `archive` (zip) and `legacy`. No I/O.
 
 pub(super) mod archive;
+pub(super) mod distributed;
 mod globals;
 pub(super) mod legacy;
 mod state_dict;
 mod tensor;
 
 pub(super) use globals::{check_globals, printable};
-pub(super) use state_dict::{Found, Selection, collect};
+pub(super) use state_dict::{BARE, Found, NAME_COPIES, Selection, TENSOR_BYTES, collect};
 pub(super) use tensor::{Storages, TensorLayout};
 
 /// Why the content of a torch file was refused.
@@ -42,6 +43,34 @@ pub enum TorchError {
         needed: u64,
         /// Elements in the storage.
         held: u64,
+    },
+    /// A piece of a distributed tensor in a file that is not simply beside the others.
+    #[error("a piece of tensor {tensor:?} lies in {name:?}, which is not a plain file name")]
+    PieceName {
+        /// Name of the tensor.
+        tensor: String,
+        /// What should be the file's name.
+        name: String,
+    },
+    /// A piece of a distributed tensor behind the end of its file.
+    #[error("a piece of tensor {tensor:?} ends at byte {end} of its file, which has {held}")]
+    PieceBeyond {
+        /// Name of the tensor.
+        tensor: String,
+        /// Where the piece ends.
+        end: u64,
+        /// Bytes of the file.
+        held: u64,
+    },
+    /// The pieces of a distributed tensor overlap, leave a hole or reach beyond it.
+    #[error("the {pieces} pieces of tensor {tensor:?} do not make up its shape {shape:?}")]
+    PiecesMisfit {
+        /// Name of the tensor.
+        tensor: String,
+        /// How many pieces it has.
+        pieces: usize,
+        /// The shape of the whole.
+        shape: Vec<usize>,
     },
     /// Larger than the file could justify, by repeating elements.
     #[error("tensor {tensor:?} expands to {bytes} bytes, more than {limit} for a file of this size")]

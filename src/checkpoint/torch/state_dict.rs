@@ -9,21 +9,29 @@ use super::tensor::{self, Reading, Storages, TensorLayout};
 
 /// Most tensors in one checkpoint: ten times those of the largest published mixture of experts.
 const MAX_TENSORS: usize = 1 << 20;
-/// Most bytes of all names together.
-const MAX_NAME_BYTES: usize = 64 << 20;
+/// What is kept of one tensor while a checkpoint is opened, its name and dimensions apart.
+pub(in super::super) const TENSOR_BYTES: usize = 1 << 10;
+/// How often its name is kept.
+pub(in super::super) const NAME_COPIES: usize = 6;
+/// Bytes of each dimension: extents and strides, thrice.
+const DIMENSION_BYTES: usize = 48;
 /// Most modules, parameters and buffers visited, and deepest nesting: a module that contains itself reaches one of them.
 const MAX_VISITED: usize = 4 << 20;
 const MAX_NESTING: usize = 1000;
+/// What a tensor is called that was saved by itself.
+pub(in super::super) const BARE: &str = "tensor";
 /// Keys shown in a message.
-const SHOWN_KEYS: usize = 12;
+pub(super) const SHOWN_KEYS: usize = 12;
 
 /// How to find the tensors.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Selection<'a> {
     /// The key of the dict or module to read; found automatically when absent.
     pub(in super::super) key: Option<&'a str>,
     /// Whether the root is an object tree whose every attribute counts (TorchScript).
     pub(in super::super) attributes: bool,
+    /// How many bytes the list of tensors may take.
+    pub(in super::super) listing: usize,
 }
 
 /// One named tensor, or the reason why it is not read.
@@ -44,8 +52,14 @@ pub(in super::super) fn collect(
         None if selection.attributes => pickle.root(),
         None => automatic(pickle)?,
     };
-    let mut collector =
-        Collector { pickle, storages, found: Vec::new(), positions: HashMap::new(), name_bytes: 0, tensors: 0 };
+    let mut collector = Collector {
+        pickle,
+        storages,
+        found: Vec::new(),
+        positions: HashMap::new(),
+        room: selection.listing,
+        tensors: 0,
+    };
     if selection.attributes {
         collector.tree(chosen, attributes)?;
     } else if is_module(pickle, chosen) {
@@ -306,7 +320,8 @@ struct Collector<'c, 'p> {
     found: Vec<Found>,
     /// Position of each name: Python keeps the last value of a repeated key, at the place of the first.
     positions: HashMap<String, usize>,
-    name_bytes: usize,
+    /// Bytes that the list may still grow by.
+    room: usize,
     /// How many of `found` are tensors of any kind.
     tensors: usize,
 }
@@ -315,7 +330,7 @@ impl Collector<'_, '_> {
     /// One dict, sequence or bare tensor.
     fn flat(&mut self, value: Value) -> Result<(), TorchError> {
         if tensor::is_tensor(self.pickle, value) {
-            return self.add("tensor".to_owned(), value);
+            return self.add(BARE.to_owned(), value);
         }
         if let Some(pairs) = entries(self.pickle, value) {
             for (key, value) in pairs {
@@ -362,10 +377,8 @@ impl Collector<'_, '_> {
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), TorchError> {
-        self.name_bytes = self.name_bytes.saturating_add(bytes);
-        if self.name_bytes > MAX_NAME_BYTES {
-            return Err(TorchError::TooMany { limit: MAX_NAME_BYTES, what: "bytes of names" });
-        }
+        let left = self.room.checked_sub(bytes);
+        self.room = left.ok_or(TorchError::TooMany { limit: self.found.len(), what: "tensors in so short a file" })?;
         Ok(())
     }
 
@@ -383,7 +396,8 @@ impl Collector<'_, '_> {
                 _ => return Ok(()),
             },
         };
-        self.charge(2 * name.len())?;
+        let dimensions = tensor.as_ref().map_or(0, |layout| layout.shape.len());
+        self.charge(TENSOR_BYTES + NAME_COPIES * name.len() + DIMENSION_BYTES * dimensions)?;
         self.tensors += usize::from(tensor::is_tensor(self.pickle, value));
         let found = Found { name, tensor };
         if let Some(slot) = self.positions.get(&found.name).and_then(|&at| self.found.get_mut(at)) {

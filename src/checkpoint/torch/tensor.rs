@@ -8,7 +8,7 @@ use super::globals::{self, Rebuild, StorageClass, printable};
 use crate::tensor::Dtype;
 
 /// Most dimensions a torch tensor can have.
-const MAX_DIMENSIONS: usize = 64;
+pub(super) const MAX_DIMENSIONS: usize = 64;
 /// Deepest chain of wrappers (parameter of a subclass of a parameter …) around one tensor.
 const MAX_WRAPPERS: usize = 16;
 
@@ -70,6 +70,16 @@ pub(super) enum Reading {
     Tensor(TensorLayout),
     /// A tensor of a kind that is not read.
     Unreadable(String),
+}
+
+/// The elements of a tuple, or of `torch.Size((2, 3))`, which is a call with one tuple.
+pub(super) fn sizes<'r>(pickle: &'r Pickle<'_>, value: Value) -> Option<&'r [Value]> {
+    match pickle.object(value) {
+        Some(object) if pickle.as_global(object.callable) == Some(("torch", "Size")) => {
+            pickle.as_sequence(object.args)?.first().and_then(|&first| pickle.as_sequence(first))
+        }
+        _ => pickle.as_sequence(value),
+    }
 }
 
 /// Whether a value is a tensor of any kind, readable or not.
@@ -228,7 +238,7 @@ impl Reader<'_, '_> {
             Value::Int(key) => key.to_string(),
             key => self.pickle.as_text(key).ok_or_else(|| self.malformed("its storage has no key"))?.to_owned(),
         };
-        let numel = self.count(numel)?;
+        let numel = self.count(numel, "the length of its storage is negative or no integer")?;
         let (base, held) = self.view(view.first().copied(), numel)?;
         let bytes = numel.checked_mul(class.element_bytes());
         let bytes = bytes.ok_or_else(|| self.malformed("its storage is larger than any memory"))?;
@@ -254,32 +264,27 @@ impl Reader<'_, '_> {
         let Some(&[_, offset, size]) = parts else {
             return Err(self.malformed("its storage view is malformed"));
         };
-        let (offset, size) = (self.count(offset)?, self.count(size)?);
+        let problem = "its storage view is negative or no integer";
+        let (offset, size) = (self.count(offset, problem)?, self.count(size, problem)?);
         if offset.checked_add(size).is_none_or(|end| end > numel) {
             return Err(self.malformed("its storage view runs past the storage"));
         }
         Ok((offset, size))
     }
 
-    fn count(&self, value: Value) -> Result<u64, TorchError> {
+    /// A number that cannot be negative; `problem` is what to say when it is, or is no integer.
+    fn count(&self, value: Value, problem: &'static str) -> Result<u64, TorchError> {
         let count = Pickle::as_int(value).and_then(|count| u64::try_from(count).ok());
-        count.ok_or_else(|| self.malformed("a size, stride or offset is negative or no integer"))
+        count.ok_or_else(|| self.malformed(problem))
     }
 
-    fn counts(&self, value: Value) -> Result<Vec<u64>, TorchError> {
-        let values = match self.pickle.object(value) {
-            // torch.Size((2, 3)) is a call with one tuple.
-            Some(object) if self.pickle.as_global(object.callable) == Some(("torch", "Size")) => {
-                let args = self.pickle.as_sequence(object.args).unwrap_or_default();
-                args.first().and_then(|&first| self.pickle.as_sequence(first))
-            }
-            _ => self.pickle.as_sequence(value),
-        };
+    fn counts(&self, value: Value, problem: &'static str) -> Result<Vec<u64>, TorchError> {
+        let values = sizes(self.pickle, value);
         let values = values.ok_or_else(|| self.malformed("its shape or strides are no tuple"))?;
         if values.len() > MAX_DIMENSIONS {
             return Err(self.malformed("it has more than 64 dimensions"));
         }
-        values.iter().map(|&value| self.count(value)).collect()
+        values.iter().map(|&value| self.count(value, problem)).collect()
     }
 
     /// Checks `[offset, size, stride]` against `held` elements that start at element `base` of storage `index`.
@@ -289,7 +294,9 @@ impl Reader<'_, '_> {
         (index, held, base): (usize, u64, u64),
         [offset, size, stride]: [Value; 3],
     ) -> Result<Reading, TorchError> {
-        let (offset, shape, strides) = (self.count(offset)?, self.counts(size)?, self.counts(stride)?);
+        let offset = self.count(offset, "its offset is negative or no integer")?;
+        let shape = self.counts(size, "a size of it is negative or no integer")?;
+        let strides = self.counts(stride, "a stride of it is negative or no integer")?;
         if shape.len() != strides.len() {
             return Err(self.malformed("its shape and strides differ in length"));
         }
@@ -303,7 +310,8 @@ impl Reader<'_, '_> {
         if elements > 0 {
             let last = shape.iter().zip(&strides).filter(|&(&extent, _)| extent > 1);
             let mut last = last.map(|(&extent, &stride)| (extent - 1).checked_mul(stride));
-            let needed = last.try_fold(offset + 1, |at, step| at.checked_add(step?)).ok_or_else(overflow)?;
+            let needed = last.try_fold(offset + 1, |at, step| at.checked_add(step?));
+            let needed = needed.ok_or_else(|| self.malformed("its strides reach beyond any memory"))?;
             if needed > held {
                 let storage = self.storages.list.get(index).map(|storage| printable(&storage.key));
                 let storage = storage.unwrap_or_default();

@@ -98,6 +98,12 @@ fn find_end(source: &(impl ReadAt + ?Sized)) -> Result<(u64, Vec<u8>), ZipError>
     let found = windows.find(|(at, window)| {
         window.starts_with(END) && at + END_BYTES as usize + usize::from(u16_at(window, 20)) == tail.len()
     });
-    let (at, window) = found.ok_or(ZipError::NoEnd)?;
-    Ok((first + at as u64, window.to_vec()))
+    if let Some((at, window)) = found {
+        return Ok((first + at as u64, window.to_vec()));
+    }
+    let early = tail.windows(END.len()).rposition(|window| window == END);
+    Err(early.map_or(ZipError::NoEnd, |at| ZipError::BadEnd {
+        offset: first + at as u64,
+        problem: "other bytes follow it, or not all of it is there",
+    }))
 }

@@ -4,6 +4,7 @@ mod artifact;
 mod cache;
 mod compare;
 pub(crate) mod study;
+pub(crate) mod sweep;
 mod sync;
 
 use std::net::SocketAddr;
@@ -137,7 +138,7 @@ pub(crate) enum Command {
     Study(study::Study),
     /// W&B sweeps over the cells of a study
     #[command(subcommand)]
-    Sweep(study::Sweep),
+    Sweep(sweep::Sweep),
     /// Get, put, list, verify, trace, edit and remove artifacts
     #[command(subcommand)]
     Artifact(Artifact),
@@ -152,6 +153,17 @@ pub(crate) enum Command {
     Login(Login),
     /// Say who the API key belongs to and where it came from
     Whoami,
+}
+
+impl Command {
+    /// How many times it answers Ctrl-C itself, to end its work in order; the next one ends it.
+    pub(crate) fn own_interruptions(&self) -> usize {
+        match self {
+            Self::Sweep(sweep::Sweep::Agent(_)) => 2,
+            Self::Sweep(sweep::Sweep::Cell(_)) => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// `demo`
@@ -257,6 +269,16 @@ pub(crate) struct Sample {
     /// Which distribution
     #[arg(long, value_enum, default_value_t = SampleScale::Variance)]
     pub(crate) scale: SampleScale,
+    /// Interpolate between these two seeds instead
+    #[arg(long, value_name = "SEED,SEED", value_delimiter = ',', num_args = 1, conflicts_with_all = ["coefficients", "scale", "count"])]
+    pub(crate) between: Option<Vec<String>>,
+    /// Where between them: 0 is the first seed, 1 the second; one model for each
+    #[arg(long, value_name = "T", value_delimiter = ',', default_values_t = [0.5], requires = "between", allow_negative_numbers = true)]
+    pub(crate) at: Vec<f64>,
+    /// Take these coefficients of the components instead of random ones: a JSON file with a list, or with lists by layer.
+    /// They count standard deviations, or lengths with --scale unit
+    #[arg(long, value_name = "FILE", conflicts_with = "count")]
+    pub(crate) coefficients: Option<PathBuf>,
     /// Seed of the random generator (ChaCha)
     #[arg(long, default_value_t = 0)]
     pub(crate) random_seed: u64,
@@ -278,6 +300,8 @@ pub(crate) enum SampleScale {
     Variance,
     /// Coefficients of variance 1, as the notebook drew them
     Unit,
+    /// Random weights over the seeds, uniform on the simplex: models between them
+    Convex,
     /// No randomness: the mean of the seeds
     Mean,
 }

@@ -105,22 +105,3 @@ pub(crate) struct Shard {
     #[arg(value_name = "I/N")]
     pub(crate) part: ShardId,
 }
-
-/// `sweep …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Sweep {
-    /// Print the configuration of a grid sweep over a study, for `wandb sweep`
-    Config(File),
-    /// Compute the one cell that an agent assigned: the program of the sweep
-    Cell(SweepCell),
-}
-
-/// `sweep cell`
-#[derive(Debug, Args)]
-pub(crate) struct SweepCell {
-    #[command(flatten)]
-    pub(crate) study: File,
-    /// The parameters as the agent gives them (--model=… --dataset=…) [env: WANDB_SWEEP_PARAM_PATH]
-    #[arg(last = true, value_name = "PARAMETERS")]
-    pub(crate) parameters: Vec<String>,
-}

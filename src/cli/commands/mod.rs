@@ -11,6 +11,7 @@ mod logged;
 mod report;
 mod sample;
 mod study;
+mod sweep;
 mod sync;
 
 use wandb_pca::progress::Progress;
@@ -39,7 +40,7 @@ pub(crate) async fn dispatch(
         Command::Report(args) => report::report(args).map(Some),
         Command::Inspect(args) => inspect::inspect(&context, args).await.map(Some),
         Command::Study(args) => study::dispatch(&context, args).await.map(Some),
-        Command::Sweep(args) => study::sweep(&context, args).await.map(Some),
+        Command::Sweep(args) => sweep::dispatch(&context, args).await.map(Some),
         Command::Artifact(args) => artifact::dispatch(&context, args).await.map(Some),
         Command::Cache(args) => cache::dispatch(&context, args).await.map(Some),
         Command::Sync(args) => sync::sync(&context, args).await.map(Some),

@@ -3,13 +3,33 @@
 use std::fmt::Write as _;
 
 use serde_json::json;
-use wandb_pca::app::{self, Draw, ModelFormat};
+use wandb_pca::analysis::Scale;
+use wandb_pca::app::{self, Coefficients, Draw, ModelFormat};
 
 use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
+use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, number_text, printable};
 use crate::cli::settings::Mode;
+
+/// How models are made: between seeds, from coefficients, or as `--scale` says.
+fn draw(args: &args::Sample) -> anyhow::Result<Draw> {
+    if let Some(ends) = &args.between {
+        let [from, to] = ends.as_slice() else { return Err(UsageError("--between takes two seeds".to_owned()).into()) };
+        return Ok(Draw::Interpolation { from: from.clone(), to: to.clone(), at: args.at.clone() });
+    }
+    let scale = match args.scale {
+        args::SampleScale::Variance => Scale::Variance,
+        args::SampleScale::Unit => Scale::Unit,
+        args::SampleScale::Convex => return Ok(Draw::Convex),
+        args::SampleScale::Mean => return Ok(Draw::Mean),
+    };
+    Ok(match &args.coefficients {
+        Some(path) => Draw::Coefficients { values: Coefficients::read(path)?, scale },
+        None => Draw::Gaussian(scale),
+    })
+}
 
 pub(super) async fn sample(context: &Context<'_>, args: &args::Sample) -> anyhow::Result<Output> {
     let mut options = app::SampleOptions::new(args.fit.clone());
@@ -18,11 +38,7 @@ pub(super) async fn sample(context: &Context<'_>, args: &args::Sample) -> anyhow
     }
     options.count = args.count.into();
     options.random_seed = args.random_seed;
-    options.draw = match args.scale {
-        args::SampleScale::Variance => Draw::Variance,
-        args::SampleScale::Unit => Draw::Unit,
-        args::SampleScale::Mean => Draw::Mean,
-    };
+    options.draw = draw(args)?;
     let format = |format: &args::SampleFormat| match format {
         args::SampleFormat::Torch => ModelFormat::Torch,
         args::SampleFormat::Safetensors => ModelFormat::Safetensors,

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey, SweepRun};
+use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey};
 use wandb_pca::app::{Alert, AppError};
 use wandb_pca::store::write_durable;
-use wandb_pca::study::sweep::{Assignment, configuration};
 use wandb_pca::study::{Rates, Spec};
 use wandb_pca::wandb::AlertLevel;
 
@@ -53,44 +52,7 @@ pub(super) async fn dispatch(context: &Context<'_>, command: &args::Study) -> an
     }
 }
 
-pub(super) async fn sweep(context: &Context<'_>, command: &args::Sweep) -> anyhow::Result<Output> {
-    match command {
-        args::Sweep::Config(file) => sweep_config(context, file),
-        args::Sweep::Cell(cell) => sweep_cell(context, cell).await,
-    }
-}
-
-fn sweep_config(context: &Context<'_>, file: &args::File) -> anyhow::Result<Output> {
-    let study = read(context, file)?;
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let paths = [program.as_path(), &file.file, &study.folder].map(absolute);
-    let [program, file, folder] = paths;
-    let command =
-        [program?, "sweep".to_owned(), "cell".to_owned(), file?, "--out".to_owned(), folder?, "--".to_owned()];
-    let text = configuration(&study.spec, &command);
-    Ok(Output { schema: "sweep-config/1", json: json!({ "configuration": text }), text })
-}
-
-async fn sweep_cell(context: &Context<'_>, cell: &args::SweepCell) -> anyhow::Result<Output> {
-    let mut study = read(context, &cell.study)?;
-    let get = |name| context.environment.get(name).map(str::to_owned);
-    let assignment = match get(env::SWEEP_PARAM_PATH).filter(|_| cell.parameters.is_empty()) {
-        Some(path) => {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-            Assignment::from_file(&text)
-        }
-        None => Assignment::from_arguments(cell.parameters.iter().map(String::as_str)),
-    };
-    let assignment = assignment.map_err(|error| UsageError(error.to_string()))?;
-    study.spec = study.spec.assigned(&assignment).map_err(|error| UsageError(error.to_string()))?;
-    let parameters = assignment.parameters().map(|(name, value)| (name.to_owned(), json!(value))).collect();
-    study.sweep = Some(SweepRun { sweep: get(env::SWEEP_ID), run: get(env::RUN_ID), parameters });
-    let survey = study::survey(&study).await?;
-    let outcome = study::run_sweep_cell(&study, &survey).await?;
-    told(context, &study, &outcome)
-}
-
-fn absolute(path: &Path) -> anyhow::Result<String> {
+pub(super) fn absolute(path: &Path) -> anyhow::Result<String> {
     let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
@@ -113,7 +75,7 @@ async fn init_file(context: &Context<'_>, init: &args::Init) -> anyhow::Result<O
     Ok(Output { schema: "study-init/1", json, text })
 }
 
-fn read(context: &Context<'_>, file: &args::File) -> anyhow::Result<Study> {
+pub(super) fn read(context: &Context<'_>, file: &args::File) -> anyhow::Result<Study> {
     let text = fs::read_to_string(&file.file).map_err(|source| AppError::File {
         action: "read",
         path: file.file.clone(),
@@ -126,9 +88,16 @@ fn read(context: &Context<'_>, file: &args::File) -> anyhow::Result<Study> {
     spec.entity = spec.entity.or_else(|| context.session.entity.clone());
     spec.project = spec.project.or_else(|| context.session.project.clone());
     let folder = file.out.clone().unwrap_or_else(|| PathBuf::from(format!("study-{}", spec.name)));
-    let host = context.environment.get(env::HOSTNAME).unwrap_or("localhost");
-    let worker = format!("{host}:{}", std::process::id());
-    Ok(Study { session: context.session.clone(), spec, folder, worker, sweep: None })
+    let worker = format!("{}:{}", host(context), std::process::id());
+    Ok(Study { session: context.session.clone(), spec, folder, worker })
+}
+
+/// The name of this machine.
+pub(super) fn host(context: &Context<'_>) -> String {
+    // Shells set the variable but seldom hand it on.
+    let of_kernel = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = context.environment.get(env::HOSTNAME).map(str::to_owned).or_else(of_kernel);
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 async fn open(context: &Context<'_>, file: &args::File) -> anyhow::Result<(Study, Survey)> {
@@ -269,7 +238,7 @@ async fn show_status(context: &Context<'_>, file: &args::File) -> anyhow::Result
 }
 
 /// What was done; what was not makes it exit code 7, after the results are out.
-fn told(context: &Context<'_>, study: &Study, outcome: &Outcome) -> anyhow::Result<Output> {
+pub(super) fn told(context: &Context<'_>, study: &Study, outcome: &Outcome) -> anyhow::Result<Output> {
     let mut text = String::new();
     if let Ok(table) = fs::read_to_string(study.folder.join("cells.csv")) {
         for line in table.lines().take(40) {

@@ -11,6 +11,7 @@ mod listing;
 mod memberships;
 mod name;
 mod run;
+mod sweep;
 mod upload;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ pub(super) use listing::*;
 pub(super) use memberships::*;
 pub(super) use name::*;
 pub(super) use run::*;
+pub(super) use sweep::*;
 pub(super) use upload::*;
 
 /// A GraphQL operation; the implementing type is its variables.
@@ -143,6 +145,10 @@ mod tests {
             of::<UnlinkArtifact<'_>>(),
             of::<AddAliases<'_>>(),
             of::<DeleteAliases<'_>>(),
+            of::<UpsertSweep<'_>>(),
+            of::<SweepWithRuns<'_>>(),
+            of::<CreateAgent<'_>>(),
+            of::<Heartbeat<'_>>(),
         ]
     }
 
