@@ -86,7 +86,7 @@ pub(super) async fn compute(study: &Study, survey: &Survey, unit: &Unit) -> Resu
                 Some(shard) => part(layers, shard, &mut note),
             })
         };
-        let (layers, fits) = fit::compute(&pulled, None, &progress, narrow)?;
+        let (layers, fits) = fit::compute(&pulled, (None, options.measure), &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
         let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
         let digest = write(&folder, &fit, &note)?;
