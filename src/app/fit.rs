@@ -213,6 +213,17 @@ pub(super) fn compute(
     Ok((layers, fits))
 }
 
+/// The layers of one checkpoint as they are when every other has the same.
+pub(super) fn alone(
+    pulled: &Pulled,
+    narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
+) -> Result<Layers, AppError> {
+    let checkpoint = open(pulled, None)?;
+    let infos = tensor_infos(&checkpoint);
+    let subject = |source| AppError::Analysis { subject: pulled.record.input.clone(), source };
+    align(&infos, &[infos.clone(), infos.clone()], DtypeRule::Same).and_then(narrow).map_err(subject)
+}
+
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
     let present = pulled.parts.as_ref().map(|parts| parts.present.clone());
     let verify_crc = pulled.record.verified != Verified::Whole;
