@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rayon::prelude::*;
-use wandb_pca::analysis::{AnalysisError, DtypeRule, LayerFit, TaskVectors, TensorInfo, align, fit_layers};
+use wandb_pca::analysis::{AnalysisError, DtypeRule, LayerFit, Measure, TaskVectors, TensorInfo, align, fit_layers};
 use wandb_pca::checkpoint::{Checkpoint, CheckpointError, OpenOptions, write_torch};
 use wandb_pca::progress::{Progress, Stage};
 use wandb_pca::tensor::Dtype;
@@ -137,7 +137,7 @@ fn fit(dir: &Path, seeds: usize, verify_crc: bool) -> Result<serde_json::Value, 
             let seeds = fine_tuned.iter().map(|c| c.tensor(&layer.name)).collect::<Result<_, CheckpointError>>()?;
             Ok::<_, FitError>(TaskVectors::new(&*layer.name, pretrained.tensor(&layer.name)?, seeds)?)
         },
-        &task,
+        (Measure::Gram, &task),
     )?;
     let variances = fits.iter().map(|fit| (fit.layer.name.clone(), serde_json::json!(fit.pca.total_variance())));
     Ok(serde_json::Value::Object(variances.collect()))

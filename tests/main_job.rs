@@ -190,6 +190,66 @@ fn a_model_is_not_drawn_from_files_that_changed_since_the_fit() {
 }
 
 #[test]
+fn a_fit_counts_interference_and_prints_groups_when_asked() {
+    let (folder, good) = fit_with(&[("a", &[0.5, 2.0]), ("b", &[0.0])]);
+    let first = json(&good);
+    assert_eq!(first["layers"][0]["sign_conflict"], Value::Null);
+    assert!(first["layers"][0]["total_variance_error"].as_f64().unwrap() > 0.0);
+    assert!(first["whole_model"]["first_ratio_certainty"]["null_high"].as_f64().unwrap() > 0.0);
+    let arguments =
+        ["fit", "--pretrained", "pt/trained.ckpt", "--finetuned", "ft_{seed}/trained.ckpt", "--seeds", "0..2"];
+    let more = ["--out", "fit", "--interference", "--csv", "--group", "model", "--null-draws", "0"];
+    let run =
+        |json: &[&str]| command(&[&arguments, &more[..], json].concat()).current_dir(folder.path()).output().unwrap();
+    let fit = json(&run(&["--json"]));
+    // Task vectors of a: (0.5, 0), (0, 0.5), (−0.5, 0): the first parameter goes both ways, and so it does in the model.
+    assert_eq!((&fit["layers"][0]["sign_conflict"], &fit["layers"][1]["sign_conflict"]), (&0.5.into(), &0.0.into()));
+    assert_eq!((&fit["layers"][0]["mass_top_10"], &fit["layers"][1]["mass_top_10"]), (&1.0.into(), &Value::Null));
+    assert!((fit["groups"][0]["sign_conflict"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-12);
+    assert_eq!(fit["whole_model"]["first_ratio_certainty"]["null_high"], Value::Null);
+    assert_eq!(fit["layers"][0]["total_variance"], first["layers"][0]["total_variance"]);
+    let text = String::from_utf8(run(&[]).stdout).unwrap();
+    assert!(text.contains("signs conflict in 33.3 %") && text.contains("model       2"), "{text}");
+    let table = fs::read_to_string(folder.path().join("fit/groups.csv")).unwrap();
+    assert!(table.lines().last().unwrap().starts_with("model,model,2,3,"), "{table}");
+    let report = command(&["report", "fit"]).current_dir(folder.path()).output().unwrap();
+    assert!(report.status.success());
+    assert!(fs::read_to_string(folder.path().join("report.html")).unwrap().contains("Mass in top 1 %"), "it is kept");
+}
+
+#[test]
+fn components_are_written_as_orthonormal_tensors() {
+    let (folder, good) = fit_with(&[("a", &[0.5, 2.0]), ("b", &[0.0])]);
+    let first = json(&good);
+    assert_eq!(first["components"], Value::Null);
+    let arguments =
+        ["fit", "--pretrained", "pt/trained.ckpt", "--finetuned", "ft_{seed}/trained.ckpt", "--seeds", "0..2"];
+    let more = ["--out", "fit", "--components", "5", "--json"];
+    let fit = json(&command(&[&arguments[..], &more[..]].concat()).current_dir(folder.path()).output().unwrap());
+    assert!(fit["components"]["deviation"].as_f64().unwrap() < 1e-12);
+    let file = folder.path().join(fit["components"]["file"].as_str().unwrap());
+    let file = Checkpoint::open(&file, &OpenOptions::default()).unwrap();
+    let values = |name: &str, count: usize| {
+        let mut values = vec![0.0; count];
+        let view = file.tensor(name).unwrap();
+        assert_eq!(view.len(), count, "{name}");
+        view.read_f64(0, &mut values).unwrap();
+        values
+    };
+    let v = values("a/components", 4);
+    for (i, j) in [(0, 0), (0, 1), (1, 1)] {
+        let dot: f64 = (0..2).map(|k| v[2 * i + k] * v[2 * j + k]).sum();
+        assert!((dot - if i == j { 1.0 } else { 0.0 }).abs() < 1e-6, "{v:?}");
+    }
+    // Task vectors of a: (0.5, 0), (0, 0.5), (−0.5, 0): the first component is the first axis.
+    assert!(v[0].abs() > 0.999999, "{v:?}");
+    let mean = values("a/mean", 2);
+    assert!(mean[0].abs() < 1e-7 && (mean[1] - 0.5 / 3.0).abs() < 1e-7, "{mean:?}");
+    assert!(file.tensor("b/components").is_err(), "a layer without variance has no components");
+    assert_eq!(values("b/mean", 1), [0.0]);
+}
+
+#[test]
 fn every_way_to_sample_gives_the_model_that_it_says() {
     let (folder, good) = fit_with(&[("a", &[1.0, 2.0]), ("b", &[0.0])]);
     json(&good);

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::analysis::{AnalysisError, Gram, Layer, Pca, TaskVectors};
+use crate::analysis::{AnalysisError, Gram, Interference, Layer, Pca, TaskVectors};
 use crate::progress::Task;
 
 /// What a fit knows of one layer. Kilobytes, whatever the size of the layer.
@@ -14,9 +14,21 @@ pub struct LayerFit {
     pub gram: Gram,
     /// Their principal components.
     pub pca: Pca,
+    /// How much they get into each other's way, where that was asked for.
+    pub interference: Option<Interference>,
 }
 
-/// Fits `layers` in parallel, each from the task vectors that `open` returns for it; results come in the order of
+/// What is counted in the pass over a layer besides its Gram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measure {
+    /// Nothing.
+    #[default]
+    Gram,
+    /// [`Interference`], which looks at every parameter by itself and takes a second pass: several times the work.
+    Interference,
+}
+
+/// Fits `layers` in parallel and measures what `measure` says, each from the task vectors that `open` returns for it; results come in the order of
 /// `layers` and do not depend on the number of threads. `progress` advances by the bytes read.
 ///
 /// # Errors
@@ -24,7 +36,7 @@ pub struct LayerFit {
 pub fn fit_layers<'a, E>(
     layers: &[Layer],
     open: impl Fn(&Layer) -> Result<TaskVectors<'a>, E> + Sync,
-    progress: &Task,
+    (measure, progress): (Measure, &Task),
 ) -> Result<Vec<LayerFit>, E>
 where
     E: From<AnalysisError> + Send,
@@ -33,9 +45,15 @@ where
         .par_iter()
         .map(|layer| {
             let vectors = open(layer)?;
-            let gram = vectors.gram(progress)?;
+            let (gram, interference) = match measure {
+                Measure::Gram => (vectors.gram(progress)?, None),
+                Measure::Interference => {
+                    let (gram, interference) = vectors.gram_and_interference(progress)?;
+                    (gram, Some(interference))
+                }
+            };
             let pca = vectors.pca(&gram).map_err(|error| error.in_layer(&layer.name))?;
-            Ok(LayerFit { layer: layer.clone(), gram, pca })
+            Ok(LayerFit { layer: layer.clone(), gram, pca, interference })
         })
         .collect();
     fits.into_iter().collect()

@@ -60,6 +60,10 @@ impl Gram {
         Ok(gram)
     }
 
+    pub(super) fn from_pass(values: Vec<f64>, (seeds, parameters): (usize, u64)) -> Self {
+        Self { seeds, parameters, values }
+    }
+
     /// Number of seeds n.
     pub fn seeds(&self) -> usize {
         self.seeds
@@ -195,8 +199,14 @@ impl Pass<'_, '_> {
             self.kernel.add_products(tile, &self.blocks, sums);
             progress.advance(tile.width() as u64 * bytes_per_column);
         })?;
-        let mut products = zeros();
-        for partial in &partials {
+        self.sum(&partials)
+    }
+
+    /// The products from those of the pieces, in their order.
+    pub(super) fn sum(&self, partials: &[Vec<f64>]) -> Result<Vec<f64>, AnalysisError> {
+        let rows = self.rows();
+        let mut products = vec![0.0; rows * rows];
+        for partial in partials {
             for (sum, x) in products.iter_mut().zip(partial) {
                 *sum += x;
             }

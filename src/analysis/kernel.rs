@@ -93,6 +93,12 @@ impl Kernel {
         self.0.dispatch(AddScaled { x, weight, out });
     }
 
+    /// Widens the range `low..=high` of each column to the value of `x` there, values smaller than `threshold` in size
+    /// counting as 0.
+    pub(super) fn widen_range(self, x: &[f64], threshold: f64, (low, high): (&mut [f64], &mut [f64])) {
+        self.0.dispatch(WidenRange { x, threshold, low, high });
+    }
+
     /// Adds the products that `blocks` name to the lower triangle of `gram` (rows × rows, row-major); entries above the
     /// diagonal are left in an unspecified state.
     pub(super) fn add_products(self, tile: &Tile, blocks: &[Block], gram: &mut [f64]) {
@@ -166,6 +172,26 @@ impl WithSimd for AddScaled<'_> {
         }
         let sum = simd.mul_add_e_f64s(weight, simd.partial_load_f64s(x_tail), simd.partial_load_f64s(out_tail));
         simd.partial_store_f64s(out_tail, sum);
+    }
+}
+
+struct WidenRange<'a> {
+    x: &'a [f64],
+    threshold: f64,
+    low: &'a mut [f64],
+    high: &'a mut [f64],
+}
+
+impl WithSimd for WidenRange<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for ((&x, low), high) in self.x.iter().zip(self.low.iter_mut()).zip(self.high.iter_mut()) {
+            let x = if x.abs() < self.threshold { 0.0 } else { x };
+            *low = if x < *low { x } else { *low };
+            *high = if x > *high { x } else { *high };
+        }
     }
 }
 

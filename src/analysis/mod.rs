@@ -7,6 +7,7 @@
 //! - [`Pca`] is scikit-learn's PCA with components kept as dual coefficients; [`Spectrum`] reads its eigenvalues
 //! - [`Similarity`] reads norms, cosines and distances off a Gram
 //! - [`Subspaces`] compares datasets, [`jackknife`] and [`null_model`] say how sure a number is, [`group`] adds layers up
+//! - [`Interference`] counts conflicts of signs and what the largest parameters hold
 //! - [`SampleRecipe`] makes weights over the seeds, [`Combination`] turns weights into the bytes of a new tensor
 //! - [`fit_layers`] does it for every layer of a model on all threads of the current rayon pool
 //!
@@ -19,6 +20,7 @@ mod error;
 mod fit;
 mod gram;
 mod group;
+mod interference;
 mod kernel;
 mod layer;
 mod pca;
@@ -30,9 +32,10 @@ mod task_vector;
 
 pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model, null_ratios};
 pub use error::AnalysisError;
-pub use fit::{LayerFit, fit_layers, join_grams};
+pub use fit::{LayerFit, Measure, fit_layers, join_grams};
 pub use gram::Gram;
 pub use group::{Grouping, depth, group};
+pub use interference::{Interference, KEPT, TOP};
 pub use layer::{Checkpoint, DtypeRule, Layer, Layers, SkipReason, Skipped, TensorInfo, align};
 pub use pca::{Pca, SignRule};
 pub use sample::{Combination, Distances, GENERATOR, SampleRecipe, Scale};

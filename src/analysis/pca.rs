@@ -350,6 +350,20 @@ impl TaskVectors<'_> {
         Ok(())
     }
 
+    /// How far the first `count` components are from orthonormal: the largest deviation of v_j · v_k from 1 or 0. One pass.
+    ///
+    /// # Errors
+    /// [`AnalysisError::SizeMismatch`] when `pca` is of another number of seeds, and those of reading the layer.
+    pub fn orthonormality(&self, pca: &Pca, count: usize) -> Result<f64, AnalysisError> {
+        check_size("seeds", self.seeds(), pca.seeds)?;
+        let rows = count.min(pca.rank);
+        let mut weights = transpose(&pca.duals(), self.seeds(), pca.rank);
+        weights.truncate(rows * self.seeds());
+        let products = self.pass(Some(&Rotation { rows, weights }))?;
+        let off = |at: usize| (products[at] - if at / rows == at % rows { 1.0 } else { 0.0 }).abs();
+        Ok((0..rows * rows).map(off).fold(0.0, f64::max))
+    }
+
     /// The entry of largest absolute value of each component; the first of equals.
     fn largest_entries(&self, pca: &Pca) -> Result<Vec<f64>, AnalysisError> {
         let rotation = Rotation { rows: pca.rank, weights: transpose(&pca.duals(), self.seeds(), pca.rank) };

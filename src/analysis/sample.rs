@@ -222,14 +222,24 @@ impl Distances {
 const CHUNK: usize = 1 << 14;
 
 /// One layer of a new model: pretrained + Σ w_i · task vector i, made block by block. With weights that sum to 1 this is
-/// Σ w_i · fine-tuned i.
+/// Σ w_i · fine-tuned i. Or Σ w_i · task vector i alone.
 #[derive(Debug)]
 pub struct Combination<'v, 'a> {
     vectors: &'v TaskVectors<'a>,
     weights: Vec<f64>,
-    /// 1 − Σ w_i, the share of the pretrained model.
+    origin: Origin,
+    /// The share of the pretrained model less the first seed: 1 − Σ w_i of a model, −Σ w_i of a direction.
     remainder: f64,
     dtype: Dtype,
+}
+
+/// What a combination starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The pretrained model.
+    Pretrained,
+    /// Nothing.
+    Zero,
 }
 
 impl<'v, 'a> Combination<'v, 'a> {
@@ -238,14 +248,32 @@ impl<'v, 'a> Combination<'v, 'a> {
     /// # Errors
     /// [`AnalysisError::SizeMismatch`], `OutOfRange` for weights, [`AnalysisError::UnwritableDtype`].
     pub fn new(vectors: &'v TaskVectors<'a>, weights: Vec<f64>, dtype: Dtype) -> Result<Self, AnalysisError> {
+        Self::from(Origin::Pretrained, vectors, (weights, dtype))
+    }
+
+    /// Σ w_i · task vector i without the pretrained model: a component, from its dual coefficients, or the mean.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn direction(vectors: &'v TaskVectors<'a>, weights: Vec<f64>, dtype: Dtype) -> Result<Self, AnalysisError> {
+        Self::from(Origin::Zero, vectors, (weights, dtype))
+    }
+
+    fn from(
+        origin: Origin,
+        vectors: &'v TaskVectors<'a>,
+        (weights, dtype): (Vec<f64>, Dtype),
+    ) -> Result<Self, AnalysisError> {
         check_weights(&weights, vectors.seeds())?;
         if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
             return Err(AnalysisError::UnwritableDtype { layer: vectors.layer().to_owned(), dtype });
         }
-        let rest = 1.0 - weights.iter().sum::<f64>();
-        // Weights that sum to 1 do so up to rounding; the pretrained model then has no share at all.
-        let remainder = if rest.abs() <= 1e-12 * weights.len() as f64 { 0.0 } else { rest };
-        Ok(Self { vectors, weights, remainder, dtype })
+        let whole = if origin == Origin::Pretrained { 1.0 } else { 0.0 };
+        let rest = whole - weights.iter().sum::<f64>();
+        // Weights that sum to 1, or to 0 for a component, do so up to rounding; the pretrained model has no share then.
+        let size = weights.iter().map(|weight| weight.abs()).fold(1.0, f64::max);
+        let remainder = if rest.abs() <= 1e-12 * size * weights.len() as f64 { 0.0 } else { rest };
+        Ok(Self { vectors, weights, origin, remainder, dtype })
     }
 
     /// Bytes of the whole layer.
@@ -301,7 +329,9 @@ impl<'v, 'a> Combination<'v, 'a> {
                 kernel.add_scaled(base, -1.0, pretrained);
                 kernel.add_scaled(pretrained, self.remainder, sum);
             }
-            kernel.add_scaled(base, 1.0, sum);
+            if self.origin == Origin::Pretrained {
+                kernel.add_scaled(base, 1.0, sum);
+            }
             self.encode(sum, bytes).map_err(|(offset, value)| self.blame(at + offset, value))?;
         }
         Ok(())

@@ -131,6 +131,14 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// Components that rounding has spoilt.
+    #[error("the components of layer {layer} are not orthonormal: an inner product is off by {deviation:.1e}")]
+    NotOrthonormal {
+        /// The layer.
+        layer: String,
+        /// By how much.
+        deviation: f64,
+    },
     /// A seed that the fit does not have.
     #[error("the fit has no seed {seed}; it has {}", known.join(", "))]
     UnknownSeed {

@@ -6,15 +6,16 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use crate::analysis::{
-    AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Similarity, TaskVectors, TensorInfo, align,
-    fit_layers,
+    AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
+    TensorInfo, align, fit_layers,
 };
-use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
 use crate::progress::{Progress, Stage};
 use crate::report::input::Verified;
 use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
+use super::components::{self, WrittenComponents};
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
@@ -50,6 +51,10 @@ pub struct FitOptions {
     pub file: Option<String>,
     /// Draws of the null model: how often every layer's spectrum is made from random directions. 0 leaves it out.
     pub null_draws: usize,
+    /// How many components of each layer are written as tensors, beside the fit.
+    pub components: Option<usize>,
+    /// What is counted besides the Grams.
+    pub measure: Measure,
     /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
     pub extent: Extent,
     /// What to do with the lock in `folder`, where there is one.
@@ -67,6 +72,8 @@ impl FitOptions {
             dataset: None,
             layer_globs: Vec::new(),
             null_draws: NULL_DRAWS,
+            components: None,
+            measure: Measure::default(),
             key: None,
             file: None,
             extent: Extent::default(),
@@ -101,6 +108,8 @@ pub struct FitOutcome {
     pub artifacts: Vec<Artifact>,
     /// How many inputs came over the network now.
     pub downloaded: usize,
+    /// The components that were written as tensors.
+    pub components: Option<WrittenComponents>,
 }
 
 /// A fit of which it is known what all names stand for.
@@ -173,30 +182,33 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
     let (folder, store) = (options.folder.clone(), session.store.clone());
-    let fit = run_blocking("the fit", move || {
-        let (layers, fits) = compute(&pulled, options.key.clone(), &progress, |layers| match &select {
+    let (fit, components) = run_blocking("the fit", move || {
+        let reading = (options.key.clone(), options.measure);
+        let (layers, fits) = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
         })?;
         let fit = Fit::new(record(&options, &pulled, &layers, &fits)?, fits, lock);
         fit.write(&options.folder)?;
+        let place = |count| (options.folder.as_path(), count);
+        let components = options.components.map(|count| components::write(&fit, &pulled, place(count), &progress));
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &options.folder.join(LOCK_FILE))?;
         }
-        Ok(fit)
+        Ok((fit, components.transpose()?))
     })
     .await?;
-    Ok(FitOutcome { fit, folder, artifacts, downloaded })
+    Ok(FitOutcome { fit, folder, artifacts, downloaded, components })
 }
 
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
 pub(super) fn compute(
     pulled: &[Pulled],
-    key: Option<String>,
+    (key, measure): (Option<String>, Measure),
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<(Layers, Vec<LayerFit>), AppError> {
-    let checkpoints = pulled.iter().map(|pulled| open(pulled, key.clone())).collect::<Result<Vec<_>, _>>()?;
+    let checkpoints = open_alike(pulled, key.as_deref())?;
     let infos: Vec<Vec<TensorInfo<'_>>> = checkpoints.iter().map(tensor_infos).collect();
     let subject = |source: AnalysisError| AppError::Analysis { subject: subject_of(&source, pulled), source };
     let Some((pretrained, fine_tuned)) = infos.split_first() else {
@@ -206,7 +218,7 @@ pub(super) fn compute(
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
-    let fits = fit_layers(&layers.layers, open_layer, &task).map_err(|error| match error {
+    let fits = fit_layers(&layers.layers, open_layer, (measure, &task)).map_err(|error| match error {
         Trouble::Read(error) => error,
         Trouble::Numbers(source) => subject(source),
     })?;
@@ -224,11 +236,34 @@ pub(super) fn alone(
     align(&infos, &[infos.clone(), infos.clone()], DtypeRule::Same).and_then(narrow).map_err(subject)
 }
 
+/// Opens checkpoints of one model. What a framework put before every name of some of them is dropped where the others
+/// lack it.
+pub(super) fn open_alike(pulled: &[Pulled], key: Option<&str>) -> Result<Vec<Checkpoint>, AppError> {
+    let key = || key.map(str::to_owned);
+    let mut checkpoints = pulled.iter().map(|pulled| open(pulled, key())).collect::<Result<Vec<_>, _>>()?;
+    let names = |checkpoint: &Checkpoint| checkpoint.tensors().iter().map(|info| info.name.clone()).collect();
+    let names: Vec<Vec<String>> = checkpoints.iter().map(names).collect();
+    let names: Vec<Vec<&str>> = names.iter().map(|names| names.iter().map(String::as_str).collect()).collect();
+    for ((checkpoint, pulled), prefix) in checkpoints.iter_mut().zip(pulled).zip(prefixes_to_drop(&names)) {
+        if let Some(prefix) = prefix {
+            *checkpoint = open_with(
+                pulled,
+                OpenOptions { key: key(), prefixes: Prefixes::Drop(prefix), ..OpenOptions::default() },
+            )?;
+        }
+    }
+    Ok(checkpoints)
+}
+
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
+    open_with(pulled, OpenOptions { key, ..OpenOptions::default() })
+}
+
+fn open_with(pulled: &Pulled, options: OpenOptions) -> Result<Checkpoint, AppError> {
     let present = pulled.parts.as_ref().map(|parts| parts.present.clone());
     let verify_crc = pulled.record.verified != Verified::Whole;
     let scratch = Some(pulled.scratch.clone());
-    let options = OpenOptions { key, verify_crc, present, scratch, ..OpenOptions::default() };
+    let options = OpenOptions { verify_crc, present, scratch, ..options };
     Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
 }
 

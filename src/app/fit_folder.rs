@@ -1,14 +1,14 @@
 //! A fit on disk: `fit.json`, `layers.parquet`, `components.parquet`, `groups.parquet`, `gram.safetensors` and the lock.
 //!
 //! `gram.safetensors` holds for each layer `<layer>/gram` (n × n), `<layer>/explained_variance` (min(n, d)) and
-//! `<layer>/left_vectors` (n × rank), all F64: the dual coefficients are the left vectors divided by the singular values.
+//! `<layer>/left_vectors` (n × rank), and where it was measured `<layer>/interference` (4), all F64: the dual coefficients are the left vectors divided by the singular values.
 //! `fit.json` is written last, so a folder without it is no fit yet.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::analysis::{Gram, Layer, LayerFit, Pca};
+use crate::analysis::{Gram, Interference, Layer, LayerFit, Pca};
 use crate::checkpoint::{Checkpoint, NamedTensor, OpenOptions, write_safetensors};
 use crate::report::parquet;
 use crate::report::rows::{components_table, groups_table, layers_table};
@@ -136,6 +136,11 @@ impl Fit {
                 let view = TensorView::contiguous(Dtype::F64, shape, bytes).map_err(damaged)?;
                 tensors.push((format!("{}/{part}", fit.layer.name), view));
             }
+            if let Some(interference) = fit.interference {
+                let bytes: Vec<u8> = interference.to_values().iter().flat_map(|value| value.to_le_bytes()).collect();
+                let view = TensorView::contiguous(Dtype::F64, vec![4], bytes).map_err(damaged)?;
+                tensors.push((format!("{}/interference", fit.layer.name), view));
+            }
         }
         let named: Vec<NamedTensor<'_>> = tensors.iter().map(|(name, view)| NamedTensor::new(name, view)).collect();
         let mut file = DurableFile::create(path).map_err(AppError::file("create", path))?;
@@ -202,7 +207,8 @@ fn read_layer(grams: &Checkpoint, layer: Layer, seeds: usize) -> Result<LayerFit
     let parameters = layer.parameters as u64;
     let gram = Gram::from_values(seeds, parameters, values("gram")?).map_err(of_layer)?;
     let pca = Pca::from_parts((seeds, parameters), values("explained_variance")?, values("left_vectors")?);
-    Ok(LayerFit { pca: pca.map_err(of_layer)?, gram, layer })
+    let interference = values("interference").ok().and_then(|values| Interference::from_values(&values));
+    Ok(LayerFit { pca: pca.map_err(of_layer)?, gram, interference, layer })
 }
 
 fn not_a_fit(path: &Path, reason: impl ToString) -> AppError {

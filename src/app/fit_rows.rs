@@ -56,7 +56,9 @@ pub(super) fn rows(fits: &[LayerFit], draws: usize) -> Result<FitRows, AnalysisE
         let of_grouping = group(named(), grouping)?;
         let rows = of_grouping.par_iter().map(|(name, gram)| group_row((grouping, name), gram, draws));
         for (row, (name, _)) in rows.collect::<Vec<_>>().into_iter().zip(&of_grouping) {
-            groups.push(GroupRow { layers: small(members(name)), ..row? });
+            let mut row = GroupRow { layers: small(members(name)), ..row? };
+            row.row.sign_conflict = conflict(fits.iter().filter(|fit| grouping.name(&fit.layer.name) == *name));
+            groups.push(row);
         }
         whole = of_grouping.into_iter().next_back().map(|(_, gram)| gram);
     }
@@ -73,6 +75,11 @@ fn layer_row(fit: &LayerFit, draws: usize) -> Result<LayerRow, AnalysisError> {
     row.depth = depth(&fit.layer.name);
     row.dtype = fit.layer.dtype.name().to_owned();
     row.shape = shape_text(&fit.layer.shape);
+    if let Some(found) = fit.interference {
+        row.sign_conflict = Some(found.sign_conflict);
+        row.sign_conflict_trimmed = Some(found.sign_conflict_trimmed);
+        [row.mass_top_1, row.mass_top_10] = found.mass_top;
+    }
     Ok(row)
 }
 
@@ -80,6 +87,16 @@ fn group_row((grouping, name): (Grouping, &str), gram: &Gram, draws: usize) -> R
     let resampled = grouping == Grouping::Model || gram.seeds() <= MOST_RESAMPLED;
     let row = numbers(gram, &Pca::from_gram(gram)?, resampled.then_some(draws))?;
     Ok(GroupRow { grouping: grouping.label().to_owned(), group: name.to_owned(), layers: 0, row })
+}
+
+/// The share of a group's parameters with a conflict of signs, from those of its layers; `None` where one is unknown.
+fn conflict<'f>(fits: impl Iterator<Item = &'f LayerFit>) -> Option<f64> {
+    let (mut conflicts, mut parameters) = (0.0, 0.0);
+    for fit in fits {
+        conflicts += fit.interference?.sign_conflict * fit.layer.parameters as f64;
+        parameters += fit.layer.parameters as f64;
+    }
+    (parameters > 0.0).then(|| conflicts / parameters)
 }
 
 /// Everything but the names.
@@ -166,7 +183,7 @@ mod tests {
     fn fit(name: &str, values: [f64; 9]) -> LayerFit {
         let gram = Gram::from_values(3, 100, values.to_vec()).unwrap();
         let layer = Layer { name: name.to_owned(), dtype: Dtype::F32, shape: vec![100], parameters: 100 };
-        LayerFit { pca: Pca::from_gram(&gram).unwrap(), gram, layer }
+        LayerFit { pca: Pca::from_gram(&gram).unwrap(), gram, interference: None, layer }
     }
 
     fn fits() -> Vec<LayerFit> {

@@ -286,6 +286,7 @@ fn summary(fit: &Fit) -> Result<Map<String, Value>, AppError> {
             "pca/whole_model/components_99": row.components_99,
             "pca/whole_model/mean_cosine": row.mean_cosine,
             "pca/whole_model/total_variance_error": row.total_variance_error,
+            "pca/whole_model/sign_conflict": row.sign_conflict,
         })));
     }
     let most = fit.layers.iter().max_by(|a, b| a.pca.total_variance().total_cmp(&b.pca.total_variance()));

@@ -11,6 +11,7 @@ mod cache;
 mod compare;
 mod comparison;
 mod comparison_rows;
+mod components;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
@@ -53,6 +54,7 @@ pub use cache::{
 pub use compare::{CompareOptions, CompareOutcome, compare};
 pub use comparison::{COMPARE_FILE, COMPARE_SCHEMA, CompareRecord, ComparedFit, Comparison, JointLayer};
 pub use comparison_rows::Rows as ComparisonRows;
+pub use components::{COMPONENTS_TENSORS, WrittenComponents};
 pub use diff::{DiffOptions, Difference, diff};
 pub use draw::{Coefficients, Draw};
 pub use error::{AppError, FailureKind, Lack, Missing};

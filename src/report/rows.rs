@@ -59,6 +59,14 @@ pub struct LayerRow {
     pub participation_ratio_certainty: Certainty,
     /// Standard error of [`Self::total_variance`] by the jackknife over seeds.
     pub total_variance_error: Option<f64>,
+    /// Share of the parameters for which task vectors have both signs.
+    pub sign_conflict: Option<f64>,
+    /// The same among the largest fifth of each task vector, of all parameters.
+    pub sign_conflict_trimmed: Option<f64>,
+    /// Share of the squared norm in the largest 1 % of the parameters.
+    pub mass_top_1: Option<f64>,
+    /// In the largest 10 %.
+    pub mass_top_10: Option<f64>,
 }
 
 /// How sure a number is, with the few seeds there are.
@@ -163,7 +171,7 @@ pub struct PairAngles {
     pub degrees: Vec<f64>,
 }
 
-const NUMBERS: [(&str, ColumnKind); 25] = {
+const NUMBERS: [(&str, ColumnKind); 29] = {
     use ColumnKind::{Boolean, Integer, Number};
     [
         ("parameters", Integer),
@@ -191,6 +199,10 @@ const NUMBERS: [(&str, ColumnKind); 25] = {
         ("participation_ratio_error", Number),
         ("participation_ratio_null_low", Number),
         ("participation_ratio_null_high", Number),
+        ("sign_conflict", Number),
+        ("sign_conflict_trimmed", Number),
+        ("mass_top_1", Number),
+        ("mass_top_10", Number),
     ]
 };
 
@@ -217,6 +229,8 @@ impl LayerRow {
         cells.push(self.total_variance_error.into());
         let sure = [self.first_ratio_certainty, self.effective_rank_certainty, self.participation_ratio_certainty];
         cells.extend(sure.iter().flat_map(|sure| [sure.error, sure.null_low, sure.null_high]).map(Cell::from));
+        let interference = [self.sign_conflict, self.sign_conflict_trimmed, self.mass_top_1, self.mass_top_10];
+        cells.extend(interference.map(Cell::from));
         cells
     }
 }
@@ -309,6 +323,8 @@ mod tests {
             first_ratio_certainty: sure(10.0),
             effective_rank_certainty: sure(20.0),
             participation_ratio_certainty: sure(30.0),
+            sign_conflict: Some(0.75),
+            mass_top_10: Some(0.875),
             ..LayerRow::default()
         };
         let table = layers_table(std::slice::from_ref(&row)).unwrap();
@@ -319,6 +335,7 @@ mod tests {
         assert_eq!((at("total_variance_error"), at("first_ratio_error")), (Cell::Number(0.25), Cell::Number(10.0)));
         assert_eq!(at("effective_rank_null_low"), Cell::Number(21.0));
         assert_eq!(at("participation_ratio_null_high"), Cell::Number(32.0));
+        assert_eq!((at("sign_conflict"), at("mass_top_10")), (Cell::Number(0.75), Cell::Number(0.875)));
         let group = GroupRow { grouping: "block".to_owned(), group: "h.0".to_owned(), layers: 2, row };
         let table = groups_table(&[group]).unwrap();
         assert_eq!(table.rows()[0][..3], ["block".into(), "h.0".into(), Cell::Integer(2)]);

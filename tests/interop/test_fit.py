@@ -101,6 +101,79 @@ def test_a_sampled_model_loads_everywhere_and_is_the_combination_it_says(checkpo
             numpy.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance)
 
 
+def components(x):
+    """Orthonormal rows and variances of the centred rows, those with variance."""
+    _, sigma, v = numpy.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    kept = sigma > 1e-9 * max(sigma.max(), 1e-300)
+    return v[kept], sigma[kept] ** 2 / (len(x) - 1)
+
+
+def scatter(x):
+    return float(((x - x.mean(axis=0)) ** 2).sum())
+
+
+def test_compare_agrees_with_numpy(checkpoints, tmp_path):
+    files, tensors = checkpoints
+    halves = {"A": [0, 1, 2], "B": [3, 4]}
+    for name, seeds in halves.items():
+        tool("fit", "--pretrained", files / "pt/trained.ckpt", "--finetuned", f"{files}/ft_{{seed}}/trained.ckpt",
+             "--seeds", ",".join(map(str, seeds)), "--dataset", name, "--out", tmp_path / name)
+    compared = tool("compare", tmp_path / "A", tmp_path / "B", "--group", "layer", "--out", tmp_path / "joint", "--json")
+    whole = tool("compare", tmp_path / "A", tmp_path / "B", "--out", tmp_path / "joint", "--json")
+    names = [row["group"] for row in compared["joint"]]
+    vectors = {layer: task_vectors(tensors, layer) for layer in names}
+    vectors["model"] = numpy.hstack([vectors[layer] for layer in names])
+    pairs = compared["pairs"] + whole["pairs"]
+    joints = compared["joint"] + whole["joint"]
+    assert len(pairs) == len(joints) == len(names) + 1
+    for pair, joint in zip(pairs, joints):
+        x = vectors[pair["group"]]
+        a, b = x[halves["A"]], x[halves["B"]]
+        (va, la), (vb, lb) = components(a), components(b)
+        if len(va) == 0 or len(vb) == 0:
+            assert pair["overlap"] is None and pair["angles_degrees"] == []
+        else:
+            m = va @ vb.T
+            cosines = numpy.clip(numpy.linalg.svd(m, compute_uv=False), 0, 1)
+            assert pair["components_first"] == len(va) and pair["components_second"] == len(vb)
+            numpy.testing.assert_allclose(numpy.cos(numpy.radians(pair["angles_degrees"])), cosines, atol=1e-9)
+            numpy.testing.assert_allclose(pair["overlap"], (m ** 2).sum() / min(m.shape), atol=1e-9)
+            inside = (la * (m ** 2).sum(axis=1)).sum() / la.sum(), (lb * (m ** 2).sum(axis=0)).sum() / lb.sum()
+            numpy.testing.assert_allclose(pair["residual_first_in_second"], 1 - inside[0], atol=1e-9)
+            numpy.testing.assert_allclose(pair["residual_second_in_first"], 1 - inside[1], atol=1e-9)
+        within = scatter(a) + scatter(b)
+        numpy.testing.assert_allclose(joint["within"], within, rtol=1e-9, atol=1e-15)
+        numpy.testing.assert_allclose(joint["between"], scatter(x) - within, rtol=1e-7, atol=1e-12 * scatter(x) + 1e-15)
+        if joint["dataset_share"] is not None:
+            _, variance = components(x)
+            numpy.testing.assert_allclose(joint["first_ratio"], variance[0] / variance.sum(), rtol=1e-9)
+    x = vectors["model"]
+    norms = numpy.linalg.norm(x, axis=1)
+    order = halves["A"] + halves["B"]
+    numpy.testing.assert_allclose(whole["similarity"]["cosine"], (x @ x.T / numpy.outer(norms, norms))[numpy.ix_(order, order)], atol=1e-12)
+
+
+def test_components_and_interference_agree_with_numpy(checkpoints, tmp_path):
+    files, tensors = checkpoints
+    fit = tool("fit", "--pretrained", files / "pt/trained.ckpt", "--finetuned", f"{files}/ft_{{seed}}/trained.ckpt",
+               "--seeds", f"0..{SEEDS - 1}", "--components", SEEDS, "--interference", "--out", tmp_path / "fit", "--json")
+    written = safetensors.numpy.load_file(fit["components"]["file"])
+    for row in fit["layers"]:
+        x = task_vectors(tensors, row["layer"])
+        both = (x > 0).any(axis=0) & (x < 0).any(axis=0)
+        assert row["sign_conflict"] == both.mean()
+        numpy.testing.assert_allclose(written[f"{row['layer']}/mean"].ravel(), x.mean(axis=0), rtol=1e-5, atol=1e-9)
+        if row["degenerate"]:
+            continue
+        v, variance = components(x)
+        ours = written[f"{row['layer']}/components"]
+        assert ours.shape[1:] == tensors["pt"][row["layer"]].shape
+        ours = ours.reshape(len(ours), -1).astype(numpy.float64)
+        clear = variance > 1e-6 * variance.sum()
+        # The sign is a convention, the direction is not.
+        numpy.testing.assert_allclose(numpy.abs((ours[: len(v)] * v[: len(ours)]).sum(axis=1))[clear], 1, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def uploaded(server, checkpoints):
     """The checkpoints as artifacts, logged by the official SDK."""

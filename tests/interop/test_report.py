@@ -100,7 +100,7 @@ def page(gallery, tmp_path):
         browser.close()
 
 
-CELLS = """[...document.querySelector('.layers tbody').rows].map(row =>
+CELLS = """[...TABLE.querySelector('tbody').rows].map(row =>
   [...row.cells].map(cell => cell.classList.contains('number')
     ? (cell.dataset.value === undefined ? null : Number(cell.dataset.value)) : cell.textContent))"""
 COLUMNS = {
@@ -109,17 +109,25 @@ COLUMNS = {
     2: "parameters",
     3: "total_variance",
     4: "variance_per_parameter",
-    5: "explained_variance_ratio_1",
-    6: "explained_variance_ratio_2",
+    5: "first_ratio",
+    6: "second_ratio",
     8: "effective_rank",
-    9: "k90",
-    10: "k95",
-    11: "k99",
+    9: "components_90",
+    10: "components_95",
+    11: "components_99",
+    12: "first_ratio_error",
+    13: "first_ratio_null_low",
+    14: "first_ratio_null_high",
 }
 
 
+def cells(page, table):
+    """Every row of a table, by its selector."""
+    return page.run(CELLS.replace("TABLE", table))
+
+
 def column(page, position):
-    return [row[position] for row in page.run(CELLS)]
+    return [row[position] for row in cells(page, "document.querySelector('.layers')")]
 
 
 def click(page, position):
@@ -146,6 +154,63 @@ def test_numbers_equal_the_parquet_file(page, gallery):
     table = pq.read_table(gallery / "layers.parquet").to_pydict()
     for position, name in COLUMNS.items():
         assert column(page, position) == table[name], name
+
+
+GROUPS = {0: "group", 1: "grouping", 2: "layers", 3: "parameters", 4: "total_variance"}
+PAIRS = {
+    0: "group",
+    1: "grouping",
+    2: "first",
+    3: "second",
+    4: "overlap",
+    5: "smallest_angle_degrees",
+    6: "mean_angle_degrees",
+    7: "largest_angle_degrees",
+    8: "residual_first_in_second",
+    9: "residual_second_in_first",
+    10: "mean_cosine",
+}
+JOINT = {0: "group", 1: "grouping", 2: "parameters", 3: "between", 4: "within", 5: "dataset_share"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "file", "columns"),
+    [
+        ("document.querySelectorAll('#fit-1 .layers')[1]", "groups", GROUPS),
+        ("document.querySelectorAll('#comparison .layers')[0]", "pairs", PAIRS),
+        ("document.querySelectorAll('#comparison .layers')[1]", "joint", JOINT),
+    ],
+)
+def test_numbers_of_groups_and_pairs_equal_the_parquet_file(page, gallery, selector, file, columns):
+    table = pq.read_table(gallery / f"{file}.parquet").to_pydict()
+    rows = cells(page, selector)
+    assert rows
+    for position, name in columns.items():
+        assert [row[position] for row in rows] == table[name], name
+
+
+def test_pairs_of_datasets_sort(page):
+    page.run("document.querySelectorAll('#comparison .layers')[0].querySelectorAll('thead th')[4].firstChild.click()")
+    overlaps = [row[4] for row in cells(page, "document.querySelectorAll('#comparison .layers')[0]")]
+    assert overlaps == sorted(overlaps, reverse=True) and len(overlaps) == 3
+    text = page.run("document.querySelectorAll('#comparison .layers')[0].querySelector('output').textContent")
+    assert text == "3 rows"
+
+
+def test_paper_is_light_and_has_all_rows(page):
+    page.run("document.documentElement.dataset.theme = 'dark'")
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.run(background)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.run(background) != dark
+    hidden = "[...document.querySelectorAll('.tools')].filter(tool => getComputedStyle(tool).display !== 'none').length"
+    assert page.run(hidden) == 0, "boxes to type in are of no use on paper"
+
+
+def test_the_null_band_and_the_angles_are_drawn(page):
+    text = "[...document.querySelectorAll('svg text')].map(label => label.textContent)"
+    labels = page.run(text)
+    assert "random directions" in labels and "Principal angles between datasets" in labels
 
 
 def test_the_table_sorts(page):

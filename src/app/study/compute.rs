@@ -121,11 +121,19 @@ pub(super) async fn layers_wanted(
             Some(shard) => part(layers, shard).0,
             None => layers,
         };
-        let names: Vec<String> = layers.layers.iter().map(|layer| globset::escape(&layer.name)).collect();
+        let names: Vec<String> = layers.layers.iter().flat_map(|layer| names_of(&layer.name)).collect();
         // A shard may have no layer, and then nothing is fetched.
         fit::globs(&names).map(|globs| Some(globs.unwrap_or_default()))
     })
     .await
+}
+
+/// Globs of what a layer may be called in checkpoints of the same model: by its name, with something before it, or without
+/// the first part of it.
+fn names_of(layer: &str) -> impl Iterator<Item = String> {
+    let name = globset::escape(layer);
+    let bare = layer.split_once('.').map(|(_, rest)| globset::escape(rest));
+    [format!("*.{name}"), name].into_iter().chain(bare)
 }
 
 /// Makes the fit of a unit and returns the digest of its numbers.
@@ -155,7 +163,7 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
                 }
             })
         };
-        let (layers, fits) = fit::compute(&pulled, None, &progress, narrow)?;
+        let (layers, fits) = fit::compute(&pulled, (None, options.measure), &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
         let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
         let digest = write(&folder, &fit, &note)?;

@@ -208,6 +208,13 @@ pub(crate) struct Fit {
     /// cost about a millisecond a layer of ten seeds
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) null_draws: u32,
+    /// Write the first K components of every layer as tensors too (components.safetensors, F32): K times the size of the
+    /// model, and two more passes
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) components: Option<u32>,
+    /// Count conflicts of signs and what the largest parameters hold: a second pass, several times the work of a fit
+    #[arg(long)]
+    pub(crate) interference: bool,
     /// Write the tables as CSV too
     #[arg(long)]
     pub(crate) csv: bool,

@@ -1,14 +1,16 @@
 //! `fit`.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use wandb_pca::analysis::Measure;
 use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
 use wandb_pca::report::input::Verified;
 use wandb_pca::report::rows::{GroupRow, LayerRow, groups_table};
 use wandb_pca::table::{ColumnKind, Table};
 
+use super::located::input_text;
 use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -18,8 +20,12 @@ use crate::cli::settings::Mode;
 
 pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Result<Output> {
     let seeds = args.seeds.as_deref().map(app::parse_seeds).transpose().map_err(AppError::from)?;
-    let pretrained = Input::parse(&args.pretrained).map_err(AppError::from)?;
-    let finetuned = app::expand(&args.finetuned, seeds.as_deref()).map_err(AppError::from)?;
+    let pretrained = Input::parse(&input_text(context, &args.pretrained).await?).map_err(AppError::from)?;
+    let mut templates = Vec::with_capacity(args.finetuned.len());
+    for text in &args.finetuned {
+        templates.push(input_text(context, text).await?);
+    }
+    let finetuned = app::expand(&templates, seeds.as_deref()).map_err(AppError::from)?;
     let from_artifacts = finetuned.iter().any(|seeded| matches!(seeded.input, Input::Artifact(_)));
     let mut options = app::FitOptions::new(pretrained, finetuned, PathBuf::new());
     options.dataset = args.dataset.clone();
@@ -27,6 +33,8 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.key = args.key.clone();
     options.file = args.file.clone();
     options.null_draws = args.null_draws as usize;
+    options.components = args.components.map(|count| count as usize);
+    options.measure = if args.interference { Measure::Interference } else { Measure::Gram };
     options.extent = match (args.partial, args.whole) {
         (true, _) => Extent::Parts,
         (_, true) => Extent::Whole,
@@ -54,7 +62,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     if args.csv {
         app::write_csv(&outcome.folder, &outcome.fit.tables()?)?;
     }
-    told(fit_output((&outcome.fit, args.group), &outcome.folder, logged.as_ref())?, logged.as_ref(), context.json)
+    told(fit_output((&outcome, args.group), logged.as_ref())?, logged.as_ref(), context.json)
 }
 
 /// A name with only what file systems agree on.
@@ -84,7 +92,8 @@ fn plan(options: &app::FitOptions, log: bool) -> Output {
     Output { schema: "fit-plan/1", json, text }
 }
 
-fn fit_output((fit, group): (&Fit, args::GroupArg), folder: &Path, logged: Option<&Logged>) -> anyhow::Result<Output> {
+fn fit_output((outcome, group): (&app::FitOutcome, args::GroupArg), logged: Option<&Logged>) -> anyhow::Result<Output> {
+    let (fit, folder) = (&outcome.fit, &outcome.folder);
     let layers: Vec<Value> = fit.layers.iter().zip(&fit.rows()?.layers).map(layer_json).collect();
     let groups: Vec<GroupRow> = groups_of(fit, group)?.cloned().collect();
     let json = json!({
@@ -97,6 +106,7 @@ fn fit_output((fit, group): (&Fit, args::GroupArg), folder: &Path, logged: Optio
         "inputs": fit.record.inputs().collect::<Vec<_>>(),
         "skipped": fit.record.skipped,
         "layers": layers,
+        "components": outcome.components,
         "groups": objects(&groups_table(&groups)?),
         "whole_model": fit.rows()?.whole().map(|whole| &whole.row),
         "run": run_json(logged),
@@ -107,6 +117,9 @@ fn fit_output((fit, group): (&Fit, args::GroupArg), folder: &Path, logged: Optio
         _ => columns(&group_table(&groups)?) + &totals_text(fit)?,
     };
     writeln!(text, "\nfit     {}", printable(&folder.display().to_string()))?;
+    if let Some(components) = &outcome.components {
+        writeln!(text, "tensors {}", printable(&components.file.display().to_string()))?;
+    }
     write_run(&mut text, logged)?;
     Ok(Output { schema: "fit/2", json, text })
 }
@@ -161,6 +174,10 @@ fn layer_json((fit, row): (&wandb_pca::analysis::LayerFit, &LayerRow)) -> Value 
         "components_95": row.components_95,
         "components_99": row.components_99,
         "total_variance_error": row.total_variance_error,
+        "sign_conflict": row.sign_conflict,
+        "sign_conflict_trimmed": row.sign_conflict_trimmed,
+        "mass_top_1": row.mass_top_1,
+        "mass_top_10": row.mass_top_10,
         "first_ratio_certainty": row.first_ratio_certainty,
         "effective_rank_certainty": row.effective_rank_certainty,
         "participation_ratio_certainty": row.participation_ratio_certainty,
@@ -231,6 +248,9 @@ fn certainty_text(row: &LayerRow) -> String {
     }
     if let (Some(low), Some(high)) = (sure.null_low, sure.null_high) {
         text += &format!("; {} to {} if directions were random", percent(low), percent(high));
+    }
+    if let Some(conflict) = row.sign_conflict {
+        text += &format!("\nsigns conflict in {} of the parameters", percent(conflict));
     }
     text
 }

@@ -87,7 +87,9 @@ fn layers(html: &mut Html, fit: &FitSection) {
         header(html, &column);
     }
     html.raw("<th scope=\"col\">Spectrum</th>");
-    for column in columns(&[], &[&["Effective rank", "k90", "k95", "k99"][..], &CERTAINTY].concat()) {
+    let measured = fit.layers.iter().any(|row| row.sign_conflict.is_some());
+    let more: &[&str] = if measured { &INTERFERENCE } else { &[] };
+    for column in columns(&[], &[&["Effective rank", "k90", "k95", "k99"][..], &CERTAINTY, more].concat()) {
         header(html, &column);
     }
     html.raw("</tr></thead><tbody>\n");
@@ -97,12 +99,12 @@ fn layers(html: &mut Html, fit: &FitSection) {
         let found = fit.spectra.iter().skip(from).position(|spectrum| spectrum.layer == row.layer);
         let spectrum = found.and_then(|offset| fit.spectra.get(from + offset));
         from += found.map_or(0, |offset| offset + 1);
-        layer(html, row, spectrum);
+        layer(html, (row, spectrum), measured);
     }
     tables::close(html);
 }
 
-fn layer(html: &mut Html, row: &LayerRow, spectrum: Option<&Spectrum>) {
+fn layer(html: &mut Html, (row, spectrum): (&LayerRow, Option<&Spectrum>), measured: bool) {
     html.raw("<tr>");
     let before = [
         Cell::Name(&row.layer),
@@ -124,6 +126,10 @@ fn layer(html: &mut Html, row: &LayerRow, spectrum: Option<&Spectrum>) {
         write_cell(html, &Cell::Whole(components.map(u64::from)));
     }
     certainty(row).iter().for_each(|cell| write_cell(html, cell));
+    if measured {
+        let interference = [row.sign_conflict, row.sign_conflict_trimmed, row.mass_top_1, row.mass_top_10];
+        interference.iter().for_each(|share| write_cell(html, &Cell::Number(*share, number::percent)));
+    }
     html.raw("</tr>\n");
 }
 
@@ -143,6 +149,9 @@ fn groups(html: &mut Html, groups: &[GroupRow]) {
     });
     tables::write(html, "groups", &columns(&["Group", "By"], &[&numbers[..], &CERTAINTY].concat()), rows);
 }
+
+/// How much the task vectors get into each other's way.
+const INTERFERENCE: [&str; 4] = ["Sign conflict", "of top 20 %", "Mass in top 1 %", "in top 10 %"];
 
 /// How sure the first ratio is.
 const CERTAINTY: [&str; 3] = ["1st ±", "1st random low", "1st random high"];

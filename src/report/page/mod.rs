@@ -180,6 +180,9 @@ vectors.</dd>\
 out.</dd>\
 <dt>k90, k95, k99</dt><dd>Fewest components that together explain 90, 95 or 99 % of the variance.</dd>\
 <dt>1st ±</dt><dd>Standard error of the first ratio by the jackknife: how much it changes when one seed is left out.</dd>\
+<dt>Sign conflict</dt><dd>Share of the parameters that some task vectors raise and others lower; then the same once each \
+task vector keeps only its largest fifth.</dd>\
+<dt>Mass</dt><dd>Share of the squared norm that the largest parameters hold.</dd>\
 <dt>Random directions</dt><dd>What the ratios would be if the task vectors kept their norms and pointed anywhere.</dd>\
 <dt>Partly verified</dt><dd>Only the bytes of these layers were fetched. They agree with the CRC-32 in the file itself; \
 the digest of the artifact, which covers whole files, could not be compared.</dd>\
