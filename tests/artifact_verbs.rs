@@ -81,6 +81,53 @@ fn what_is_there_is_listed_with_filters() {
     refused(&served.run(&["artifact", "ls", "vectors", "--metadata", "a=b"]), 2, &["collection"]);
 }
 
+#[test]
+fn ids_are_taken_where_names_are() {
+    let served = Served::start();
+    let logged = log(&served, "vit", &["one", "two", "three"]);
+    let address = |index: usize| format!("wandb-artifact://_id/{}", logged[index].id);
+    let (first, second) = (address(0), address(1));
+    served.ok(&["artifact", "tag", &first, "--add", "good"]);
+    served.ok(&["artifact", "alias", &first, "--add", "best"]);
+    let link = served.ok(&["artifact", "link", &first, "shelf/vits"]);
+    assert_eq!(link["link"], format!("{}/shelf/vits:v0", served.entity));
+    let info = served.ok(&["artifact", "info", "vectors/vit:best"]);
+    assert_eq!((&info["version"], &info["tags"]), (&json!("v0"), &json!(["good"])));
+    // A new version of the collection that an id is of, on top of another one of its versions.
+    fs::write(served.path().join("more.txt"), "more").unwrap();
+    let put = ["artifact", "put", "more.txt", "--name", &first, "--type", "checkpoint", "--base", &second];
+    let info = served.ok(&["artifact", "info", served.ok(&put)["artifact"].as_str().unwrap()]);
+    assert_eq!((&info["version"], &info["files"]), (&json!("v3"), &json!(3)));
+    let other = log(&served, "bert", &["four"]);
+    let base = format!("wandb-artifact://_id/{}", other[0].id);
+    let put = served.run(&["artifact", "put", "more.txt", "--name", "vectors/vit", "--base", &base]);
+    refused(&put, 2, &["no version of vit"]);
+    served.ok(&["artifact", "rm", &second, "--yes"]);
+    refused(&served.run(&["artifact", "info", "vectors/vit:v1"]), 3, &["vit"]);
+    refused(
+        &served.run(&["artifact", "rm", "wandb-artifact://_id/QXJ0aWZhY3Q6OTk5", "--yes"]),
+        3,
+        &["QXJ0aWZhY3Q6OTk5"],
+    );
+}
+
+#[test]
+fn requests_are_told_one_a_line_and_without_secrets() {
+    let served = Served::start();
+    log(&served, "vit", &["one"]);
+    let output = served.run(&["-vv", "artifact", "get", "vectors/vit", "--root", "out"]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let host = served.base_url.trim_start_matches("http://");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains(host) && line.contains(" ms")).collect();
+    let of = |what: &str| told.iter().filter(|line| line.contains(&format!("{what} {host}/"))).count();
+    assert!(of("POST") >= 2 && of("GET") >= 2, "{log}");
+    assert!(told.iter().all(|line| line.contains(" 200 ")), "{log}");
+    assert!(!log.contains(&served.api_key) && !told.iter().any(|line| line.contains('?')), "{log}");
+    let quiet = served.run(&["-v", "artifact", "get", "vectors/vit", "--root", "out"]);
+    assert!(!String::from_utf8(quiet.stderr).unwrap().contains("POST"));
+}
+
 /// Passes everything on to the server and counts what is asked of it.
 fn counting(served: &Served) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

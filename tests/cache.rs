@@ -154,6 +154,20 @@ fn a_lock_that_cannot_be_read_stops_pruning() {
 }
 
 #[test]
+fn ids_are_inputs_as_names_are() {
+    let served = experiment();
+    let id = |name: &str| served.ok(&["artifact", "info", name])["id"].as_str().unwrap().to_owned();
+    let address = |name: &str| format!("wandb-artifact://_id/{}", id(name));
+    let inspected = served.ok(&["inspect", &address("p/m_0")]);
+    assert_eq!(inspected["artifact"], format!("{}/p/m_0:v0", served.entity));
+    assert_eq!(served.ok(&["inspect", &address("p/m_0"), "--diff", &address("p/m_1")])["different"], 1);
+    let (pretrained, one, two) = (address("p/m_pt"), address("p/m_0"), address("p/m_1"));
+    let fit =
+        ["fit", "--pretrained", &pretrained, "--finetuned", &one, "--finetuned", &two, "--out", "fit", "--no-log"];
+    assert_eq!(versions(&served.ok(&fit)), ["v0", "v0", "v0"]);
+}
+
+#[test]
 fn files_are_placed_as_asked() {
     let served = experiment();
     let get = |root: &str, link: &str| {

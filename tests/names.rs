@@ -10,6 +10,7 @@
 
 #[path = "support/scripted.rs"]
 mod scripted;
+mod support;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use scripted::{Scripted, answer};
 use serde_json::{Value, json};
+use support::Misbehaving;
 use wandb_pca::server::{Server, ServerOptions};
 use wandb_pca::wandb::{ArtifactName, Client, ClientOptions, QualifiedName, WandbError};
 
@@ -107,4 +109,33 @@ async fn the_organisation_of_a_registry_is_asked_for_once() {
     }
     assert!(matches!(client.registry_entity("team", Some("Other")).await, Err(WandbError::Name { .. })));
     assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_link_goes_to_the_registry_of_the_versions_own_organisation() {
+    let (server, home) = (Misbehaving::start().await, tempfile::tempdir().unwrap());
+    server.add("model", &[("a", b"1")]);
+    let run = |target: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wandb-pca"));
+        command.env_clear().env("WANDB_BASE_URL", &server.base).env("WANDB_API_KEY", "k".repeat(40));
+        // Somebody else's default entity has nothing to say about it.
+        command.env("WANDB_ENTITY", "somebody").env("HOME", home.path());
+        command.current_dir(home.path()).args(["--json", "artifact", "link", "team/vectors/model", target]);
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    for (target, linked) in [
+        ("wandb-registry-model/best", "team-org/wandb-registry-model/best:v0"),
+        ("Team Inc/wandb-registry-model/best:chosen", "team-org/wandb-registry-model/best:v0"),
+        ("shelf/best", "team/shelf/best:v0"),
+        ("best", "team/uncategorized/best:v0"),
+    ] {
+        let output = run(target).await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{target}: {told}");
+        let link: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(link["link"], linked, "{target}");
+    }
+    let output = run("Other Inc/wandb-registry-model/best").await.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("none that this entity belongs to"), "{told}");
 }

@@ -93,7 +93,7 @@ async fn trouble_that_passes_passes_and_addresses_are_renewed() {
         let (server, data, _folder, store) = setting().await;
         let about = format!("{fault:?}");
         server.objects_fail([fault]);
-        let client = support::client(&server.base);
+        let client = Client::new(support::hasty(&server.base)).unwrap();
         let (outcome, bytes) = fetch(&client, &store, &[0..UNIT, 3 * UNIT..3 * UNIT + 1]).await.unwrap();
         assert_eq!(outcome, Fetched::All, "{about}");
         assert!(bytes == data[..UNIT as usize], "{about}");

@@ -199,6 +199,35 @@ async fn a_disk_that_is_too_small_is_seen_before_the_first_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_are_shared_where_the_file_system_can() {
+    let server = Misbehaving::start().await;
+    server.add("model", &[("trained.ckpt", &noise(20_000_000))]);
+    let home = tempfile::tempdir().unwrap();
+    // A file system of its own in a file, mounted for these commands only; 77 where that cannot be had.
+    let disk = "truncate -s 200M image && mkfs.btrfs -q image && mkdir disk && mount -o loop image disk || exit 77;";
+    let used = "used() { sync; df --output=used -B1 disk | tail -1; }; export WANDB_CACHE_DIR=$PWD/disk/cache;";
+    let get = format!("\"$0\" --json artifact get {NAME} --root disk");
+    let script = format!(
+        "{disk} {used} set -e; {get}/copy --link copy; one=$(used); {get}/auto; {get}/must --link reflink; two=$(used);
+         cmp disk/copy/trained.ckpt disk/auto/trained.ckpt; printf x | dd of=disk/must/trained.ckpt conv=notrunc;
+         \"$0\" cache verify; echo grown by $((two - one))"
+    );
+    let mut command = Command::new("unshare");
+    isolate(&mut command, &server, home.path()).args(["-m", "sh", "-c", &script, PROGRAM]);
+    let ran = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+    let ran = match ran {
+        Ok(ran) if ran.status.code() != Some(77) && !told(&ran).starts_with("unshare:") => ran,
+        // That a reflink which fails is said, and that others fall back to copies, is tested in tests/cache.rs.
+        _ => return,
+    };
+    let output = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{output}{}", told(&ran));
+    assert_eq!(output.matches("\"placed\":\"reflinked\"").count(), 2, "{output}");
+    let grown = output.rsplit("grown by ").next().unwrap().trim();
+    assert!(grown.parse::<i64>().unwrap() < 5_000_000, "two files of 20 MB took {grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_entries_are_planned_in_bounded_time_and_memory() {
     let server = Misbehaving::start().await;
     let paths: Vec<String> = (0..100_000).map(|i| format!("folder-{}/file-{i}.bin", i % 100)).collect();

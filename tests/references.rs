@@ -15,7 +15,7 @@ mod support;
 
 use std::path::Path;
 
-use support::{Fault, Misbehaving, client, noise, options, store, wanted};
+use support::{Fault, Misbehaving, client, hasty, noise, options, store, wanted};
 use wandb_pca::digest::{Algorithm, Digest};
 use wandb_pca::store::Store;
 use wandb_pca::wandb::{
@@ -105,7 +105,8 @@ async fn a_redirect_to_our_own_server_does_not_bring_the_key() {
 async fn breaks_are_resumed_under_the_version_tag() {
     let setting = setting().await;
     setting.stranger.objects_fail([Fault::ResetAt(100_000), Fault::Status(503, ""), Fault::StallAt(50_000)]);
-    setting.right(&setting.get().await.unwrap());
+    let client = Client::new(hasty(&setting.server.base)).unwrap();
+    setting.right(&get(&client, &setting.store).await.unwrap());
     let seen = setting.stranger.object_requests();
     let ranges: Vec<_> = seen.iter().map(|seen| seen.headers.get("range").map(String::as_str)).collect();
     assert_eq!(ranges, [None, Some("bytes=100000-"), Some("bytes=100000-"), Some("bytes=150000-")]);
@@ -172,6 +173,23 @@ async fn what_is_gone_may_be_left_out_and_nothing_else() {
         setting.stranger.objects_fail([fault]);
         refused(get_what_is_there(&client, &setting.store).await.unwrap_err());
     }
+}
+
+#[tokio::test]
+async fn there_must_be_room_for_what_references_bring() {
+    let setting = setting().await;
+    let uri = format!("{}/object/data/x.bin", setting.stranger.base);
+    setting.server.refer("model", "vast.bin", &uri, ("x.bin-0", 1 << 60));
+    let error = setting.get().await.unwrap_err();
+    assert!(matches!(error, WandbError::NoSpace { needed, .. } if needed == (1 << 60) + LEN as u64), "{error:?}");
+    assert_eq!(setting.stranger.seen().len(), 0);
+    // What is here already takes no more.
+    let (artifact, manifest) = support::resolve(&client(&setting.server.base), "model").await;
+    let filter = wandb_pca::wandb::Filter::new(&[], &["vast.bin".to_owned()]).unwrap();
+    let wanted = [wandb_pca::wandb::Wanted { artifact, manifest, filter }];
+    client(&setting.server.base).download(&setting.store, &wanted, &DownloadOptions::default()).await.unwrap();
+    let error = setting.get().await.unwrap_err();
+    assert!(matches!(error, WandbError::NoSpace { needed, .. } if needed == 1 << 60), "{error:?}");
 }
 
 #[tokio::test]
@@ -395,115 +413,5 @@ async fn without_the_feature_buckets_are_refused_by_name() {
         let (_folder, store) = store();
         let error = get_what_is_there(&client(&server.base), &store).await.unwrap_err();
         assert!(matches!(refused(error), ReferenceError::NoCloud { cloud } if cloud == name));
-    }
-}
-
-/// `cargo test --features cloud --test references`: S3 against a server that has buckets where others have artifacts.
-#[cfg(feature = "cloud")]
-mod cloud {
-    use super::*;
-    use serde_json::{Value, json};
-    use wandb_pca::wandb::CloudSettings;
-
-    struct Bucket {
-        server: Misbehaving,
-        s3: Misbehaving,
-        data: Vec<u8>,
-        _folder: tempfile::TempDir,
-        store: Store,
-    }
-
-    async fn bucket(entry: Value) -> Bucket {
-        let (server, s3) = (Misbehaving::start().await, Misbehaving::start().await);
-        let data = noise(LEN);
-        s3.add("bucket", &[("deep/x.bin", &data), ("hashed.bin", b"hello")]);
-        server.refer_as("model", "x.bin", entry);
-        let (_folder, store) = store();
-        Bucket { server, s3, data, _folder, store }
-    }
-
-    fn entry(extra: Value) -> Value {
-        json!({ "digest": "deep/x.bin-0", "ref": "s3://bucket/deep/x.bin", "size": LEN, "extra": extra })
-    }
-
-    impl Bucket {
-        async fn get(&self) -> Result<DownloadedArtifact, WandbError> {
-            let endpoint = format!("{}/object", self.s3.base);
-            let settings = CloudSettings::new([
-                ("AWS_ACCESS_KEY_ID", "who"),
-                ("AWS_SECRET_ACCESS_KEY", "secret"),
-                ("AWS_REGION", "nowhere-1"),
-                ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
-                ("AWS_S3_ENDPOINT_URL", &endpoint),
-            ]);
-            get(&Client::new(options(&self.server.base).with_cloud(settings)).unwrap(), &self.store).await
-        }
-
-        fn right(&self, got: &DownloadedArtifact) {
-            assert!(std::fs::read(&got.files[0].object.path).unwrap() == self.data);
-            assert!(matches!(got.files[0].proof, Proof::Etag(_)));
-        }
-    }
-
-    #[tokio::test]
-    async fn an_object_is_fetched_once_signed_and_without_our_key() {
-        let bucket = bucket(entry(json!({ "etag": "deep/x.bin-0" }))).await;
-        bucket.right(&bucket.get().await.unwrap());
-        let again = bucket.get().await.unwrap();
-        bucket.right(&again);
-        assert_eq!(again.files[0].origin, Origin::Store);
-        let seen = bucket.s3.object_requests();
-        assert_eq!((seen.len(), seen[0].path.as_str()), (1, "/object/bucket/deep/x.bin"));
-        let authorization = &seen[0].headers["authorization"];
-        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=who/"), "{authorization}");
-        assert!(authorization.contains("nowhere-1"));
-    }
-
-    #[tokio::test]
-    async fn a_recorded_version_is_asked_for() {
-        let bucket = bucket(entry(json!({ "etag": "deep/x.bin-0", "versionID": "v7" }))).await;
-        bucket.right(&bucket.get().await.unwrap());
-        assert!(bucket.s3.object_requests()[0].path.ends_with("?versionId=v7"));
-    }
-
-    #[tokio::test]
-    async fn breaks_are_gone_on_with() {
-        let bucket = bucket(entry(json!({}))).await;
-        bucket.s3.objects_fail([Fault::ResetAt(100_000), Fault::Status(503, "")]);
-        bucket.right(&bucket.get().await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn what_changed_is_refused() {
-        for (extra, versioned) in [(json!({}), false), (json!({ "versionID": "v7" }), true)] {
-            let bucket = bucket(entry(extra)).await;
-            bucket.s3.objects_fail([Fault::NewVersion]);
-            let error = bucket.get().await.unwrap_err();
-            assert!(error.is_integrity(), "{error:?}");
-            match refused(error) {
-                ReferenceError::Superseded { .. } => assert!(!versioned),
-                ReferenceError::Changed { .. } => assert!(versioned),
-                other => panic!("{other:?}"),
-            }
-            assert!(!bucket.store.root().join("obj").exists());
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_gone_or_closed_is_told_apart() {
-        for (status, missing, denied) in [(404, true, false), (403, false, true), (400, false, false)] {
-            let bucket = bucket(entry(json!({}))).await;
-            bucket.s3.objects_fail([Fault::Status(status, "")]);
-            let error = refused(bucket.get().await.unwrap_err());
-            assert_eq!((error.is_missing(), error.is_denied()), (missing, denied), "{status}: {error:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_object_sent_in_one_part_is_proven_by_its_version_tag() {
-        let digest = Digest::of(Algorithm::Md5, b"hello").to_hex();
-        let entry = json!({ "digest": digest, "ref": "s3://bucket/hashed.bin", "size": 5, "extra": {} });
-        let got = bucket(entry).await.get().await.unwrap();
-        assert_eq!(got.files[0].proof, Proof::Digest);
     }
 }

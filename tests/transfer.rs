@@ -7,9 +7,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Fault, Misbehaving, client, noise, options, store, wanted};
+use support::{Fault, Misbehaving, client, hasty, noise, options, store, wanted};
 use wandb_pca::store::Store;
-use wandb_pca::wandb::{ArtifactName, Client, DownloadOptions, Filter, Origin, QualifiedName, WandbError};
+use wandb_pca::wandb::{
+    ArtifactName, Client, ClientOptions, DownloadOptions, Filter, Origin, QualifiedName, WandbError,
+};
 
 const LEN: usize = 300_000;
 
@@ -44,7 +46,7 @@ async fn survives(faults: Vec<Fault>, requests: usize) {
 async fn breaks_are_resumed_where_they_happened() {
     let (server, data, _folder, store) = setting().await;
     server.objects_fail([Fault::ResetAt(100_000), Fault::StallAt(50_000), Fault::ResetAt(0)]);
-    let (bytes, _) = download(&client(&server.base), &store, "model").await.unwrap();
+    let (bytes, _) = download(&Client::new(hasty(&server.base)).unwrap(), &store, "model").await.unwrap();
     assert!(bytes == data);
     let ranges: Vec<_> = server.object_requests().iter().map(|seen| seen.headers.get("range").cloned()).collect();
     let range = |from: usize| Some(format!("bytes={from}-"));
@@ -146,7 +148,7 @@ async fn a_budget_bounds_all_files_together() {
 async fn silence_ends_with_a_timeout() {
     let (server, _, _folder, store) = setting().await;
     server.objects_fail(vec![Fault::StallAt(0); 20]);
-    let client = Client::new(options(&server.base).with_retries(1, Duration::ZERO, Duration::ZERO)).unwrap();
+    let client = Client::new(hasty(&server.base).with_retries(1, Duration::ZERO, Duration::ZERO)).unwrap();
     let error = download(&client, &store, "model").await.unwrap_err();
     assert!(matches!(error, WandbError::Timeout { .. }) && error.is_network(), "{error:?}");
     // The total bound holds although single waits would go on.
@@ -156,7 +158,7 @@ async fn silence_ends_with_a_timeout() {
     let begun = Instant::now();
     let error = download(&bounded, &store, "model").await.unwrap_err();
     assert!(matches!(error, WandbError::Timeout { .. }), "{error:?}");
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(8), "less than one silence of these options");
 }
 
 #[tokio::test]
@@ -325,8 +327,7 @@ async fn a_large_file_comes_in_parts_at_once_and_survives_the_same_faults() {
     let server = Misbehaving::start().await;
     let data = noise((20 << 20) + 12_345);
     server.add("model", &[("trained.ckpt", &data)]);
-    let patient =
-        Client::new(options(&server.base).with_timeouts(Duration::from_secs(5), Duration::from_secs(2))).unwrap();
+    let patient = client(&server.base);
     for (faults, most) in [
         (vec![], 21),
         (vec![Fault::ResetAt(1 << 20), Fault::Status(503, "")], 45),
@@ -348,16 +349,18 @@ async fn a_large_file_comes_in_parts_at_once_and_survives_the_same_faults() {
 }
 
 /// A client that receives in parts of up to 32 KiB.
-fn in_parts(base: &str) -> Client {
-    Client::new(options(base).with_ranged_parts(64 << 10, 32 << 10)).unwrap()
+fn in_parts(options: ClientOptions) -> Client {
+    Client::new(options.with_ranged_parts(64 << 10, 32 << 10)).unwrap()
 }
 
 /// The faults pass, the bytes are right, and they came in parts.
 async fn survives_in_parts(faults: Vec<Fault>) {
     let (server, data, _folder, store) = setting().await;
     let about = format!("{faults:?}");
+    let silent = faults.iter().any(|fault| matches!(fault, Fault::StallAt(_)));
+    let options = if silent { hasty(&server.base) } else { options(&server.base) };
     server.objects_fail(faults);
-    let (bytes, _) = download(&in_parts(&server.base), &store, "model").await.expect(&about);
+    let (bytes, _) = download(&in_parts(options), &store, "model").await.expect(&about);
     assert!(bytes == data, "{about}");
     let asked = server.object_requests();
     assert!(asked.len() >= 10 && asked[0].headers["range"].starts_with("bytes="), "{about}: {}", asked.len());
@@ -390,7 +393,7 @@ async fn a_server_without_ranges_gets_one_stream() {
     for fault in [Fault::NoRange, Fault::Gzip] {
         let (server, data, _folder, store) = setting().await;
         server.objects_fail(vec![fault.clone(); 60]);
-        assert!(download(&in_parts(&server.base), &store, "model").await.unwrap().0 == data, "{fault:?}");
+        assert!(download(&in_parts(options(&server.base)), &store, "model").await.unwrap().0 == data, "{fault:?}");
         let whole = server.object_requests().iter().filter(|seen| !seen.headers.contains_key("range")).count();
         assert_eq!(whole, 1, "{fault:?}");
     }
@@ -400,7 +403,7 @@ async fn a_server_without_ranges_gets_one_stream() {
 async fn parts_that_stay_altered_are_an_integrity_error() {
     let (server, _, folder, store) = setting().await;
     server.objects_fail(vec![Fault::FlipAt(200_000); 100]);
-    let error = download(&in_parts(&server.base), &store, "model").await.unwrap_err();
+    let error = download(&in_parts(options(&server.base)), &store, "model").await.unwrap_err();
     assert!(matches!(error, WandbError::Corrupt { .. }), "{error:?}");
     assert!(!folder.path().join("artifacts/obj").exists());
 }
@@ -429,7 +432,7 @@ async fn a_partial_file_is_continued_in_parts() {
     download(&poor, &store, "model").await.unwrap_err();
     server.no_more_faults();
     server.forget_seen();
-    assert!(download(&in_parts(&server.base), &store, "model").await.unwrap().0 == data);
+    assert!(download(&in_parts(options(&server.base)), &store, "model").await.unwrap().0 == data);
     let first = |seen: &support::Seen| seen.headers["range"]["bytes=".len()..].split('-').next().unwrap().parse();
     let starts: Vec<usize> = server.object_requests().iter().map(|seen| first(seen).unwrap()).collect();
     assert_eq!(starts.iter().min(), Some(&100_000), "{starts:?}");

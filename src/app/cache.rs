@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use rayon::prelude::*;
 
-use crate::digest::Digest;
 use crate::store::{
-    Inventory, PrunePlan, PruneRules, Pruned, Space, Store, StoredObject, Usage, Verdict, plan_pruning,
+    EtagKey, Inventory, ObjectName, PrunePlan, PruneRules, Pruned, Space, State, Store, StoredObject, Usage, Verdict,
+    plan_pruning,
 };
 
 use super::blocking::run_blocking;
@@ -25,7 +25,9 @@ pub struct CacheInfo {
     pub root: PathBuf,
     /// Whole objects.
     pub objects: Usage,
-    /// Of these, the ones that we never hashed, or that changed since.
+    /// Of these, the ones that no digest names: bytes of references.
+    pub references: Usage,
+    /// Of these, the ones that we never hashed to a digest, or that changed since.
     pub unverified: Usage,
     /// Of these, the ones that a lock names.
     pub pinned: Usage,
@@ -57,7 +59,7 @@ pub struct CachedObject {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Verification {
-    /// Objects whose bytes are right.
+    /// Objects whose bytes are right; of what no digest names, those that came.
     pub ok: Usage,
     /// Of these, the ones that were not known to be right before.
     pub newly_verified: Usage,
@@ -65,6 +67,8 @@ pub struct Verification {
     pub corrupt: Vec<CachedObject>,
     /// Whether these were removed.
     pub removed: bool,
+    /// Objects that no digest names and that somebody else put there: nothing says what they should be.
+    pub unproven: Usage,
 }
 
 /// What to do with objects whose bytes are wrong.
@@ -101,8 +105,9 @@ pub async fn cache_info(session: &Session) -> Result<CacheInfo, AppError> {
         Ok(CacheInfo {
             root: store.root().to_owned(),
             objects: usage(&|_| true),
-            unverified: usage(&|object| !object.verified),
-            pinned: usage(&|object| pinned.objects.contains_key(&object.digest)),
+            references: usage(&|object| matches!(object.name, ObjectName::Etag(_))),
+            unverified: usage(&|object| object.state != State::Verified),
+            pinned: usage(&|object| pinned.objects.contains_key(&object.name)),
             partials: inventory.partials(),
             locks,
             unreadable_locks: pinned.unreadable.iter().map(ToString::to_string).collect(),
@@ -146,9 +151,10 @@ pub async fn cache_verify(session: &Session, corrupt: Corrupt) -> Result<Verific
         }
         Ok(Verification {
             ok: sum(of(Verdict::Ok)),
-            newly_verified: sum(of(Verdict::Ok).filter(|object| !object.verified)),
+            newly_verified: sum(of(Verdict::Ok).filter(|object| object.state == State::Unknown)),
             corrupt: named(&store, wrong)?,
             removed: corrupt == Corrupt::Remove,
+            unproven: sum(of(Verdict::Unproven)),
         })
     })
     .await
@@ -170,7 +176,7 @@ pub async fn cache_prune(
             return Err(unreadable.into());
         }
         let inventory = store.inventory()?;
-        let is_pinned = |digest: &Digest| pinned.objects.contains_key(digest);
+        let is_pinned = |name: &ObjectName| pinned.objects.contains_key(name);
         let plan = plan_pruning(&inventory, &rules, is_pinned, SystemTime::now());
         if mode == PruneMode::DryRun {
             return Ok((plan, None));
@@ -188,7 +194,7 @@ fn sum<'a>(objects: impl Iterator<Item = &'a StoredObject>) -> Usage {
 
 /// Objects with the artifacts and locks that name them.
 fn named(store: &Store, objects: Vec<StoredObject>) -> Result<Vec<CachedObject>, AppError> {
-    let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
+    let mut names: HashMap<ObjectName, Vec<String>> = HashMap::new();
     let mut seen = HashSet::new();
     for resolution in resolutions(store)? {
         let artifact = resolution.artifact;
@@ -196,17 +202,21 @@ fn named(store: &Store, objects: Vec<StoredObject>) -> Result<Vec<CachedObject>,
             continue;
         }
         let Some(manifest) = Recorded::new(store, &resolution.host).manifest(&artifact)? else { continue };
-        for (path, entry) in manifest.entries.iter().filter(|(_, entry)| entry.reference.is_none()) {
-            if let Ok(digest) = entry.file_digest() {
-                names.entry(digest).or_default().push(format!("{}/{path}", artifact.name()));
+        for (path, entry) in &manifest.entries {
+            let name = match &entry.reference {
+                Some(uri) => Some(EtagKey::of(uri, &entry.digest).into()),
+                None => entry.file_digest().ok().map(ObjectName::from),
+            };
+            if let Some(name) = name {
+                names.entry(name).or_default().push(format!("{}/{path}", artifact.name()));
             }
         }
     }
     let mut pinned = roots::pinned(store)?;
     let named = objects.into_iter().map(|object| {
-        let mut names = names.get(&object.digest).cloned().unwrap_or_default();
+        let mut names = names.get(&object.name).cloned().unwrap_or_default();
         names.sort();
-        CachedObject { names, locks: pinned.objects.remove(&object.digest).unwrap_or_default(), object }
+        CachedObject { names, locks: pinned.objects.remove(&object.name).unwrap_or_default(), object }
     });
     Ok(named.collect())
 }

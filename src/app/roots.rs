@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-use crate::store::{RecordKind, Store, StoreError};
+use crate::store::{ObjectName, RecordKind, Store, StoreError};
 
 use super::error::AppError;
 use super::lock::{Lock, LockError};
@@ -21,8 +20,8 @@ struct Root {
 /// Objects that locks name, with the locks that name them.
 #[derive(Debug, Default)]
 pub(super) struct Pinned {
-    /// By digest.
-    pub(super) objects: HashMap<Digest, Vec<PathBuf>>,
+    /// By name.
+    pub(super) objects: HashMap<ObjectName, Vec<PathBuf>>,
     /// Roots whose lock is gone.
     pub(super) stale: Vec<PathBuf>,
     /// Locks that are there and cannot be read: what they pin is not known, so that nothing may be deleted.
@@ -57,8 +56,8 @@ pub(super) fn pinned(store: &Store) -> Result<Pinned, StoreError> {
             }
         };
         let files = lock.artifacts.iter().flat_map(|artifact| &artifact.files);
-        for digest in files.filter_map(|file| Digest::parse(&file.digest).ok()) {
-            let locks = pinned.objects.entry(digest).or_default();
+        for name in files.filter_map(|file| ObjectName::parse(&file.digest).ok()) {
+            let locks = pinned.objects.entry(name).or_default();
             if !locks.contains(&path) {
                 locks.push(path.clone());
             }

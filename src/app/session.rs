@@ -11,6 +11,9 @@ use crate::wandb::{ArtifactName, Client, QualifiedName, Run, RunOptions, WandbEr
 use super::error::AppError;
 use super::recorded::Recorded;
 
+/// Project of what has none, in the official SDK.
+const NO_PROJECT: &str = "uncategorized";
+
 /// The surroundings of a verb. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -59,6 +62,21 @@ impl Session {
         }
         let entity = self.entity_or_own(name.entity()).await?;
         name.with_defaults(entity.as_deref(), self.project.as_deref()).map_err(AppError::wandb("complete the name"))
+    }
+
+    /// The collection that a version of `source` is linked into: what is missing comes from there, and the organisation
+    /// of a registry is the one that this entity belongs to (`Artifact.link` of the official SDK).
+    pub(super) async fn qualify_link(&self, target: &ArtifactName, source: &str) -> Result<QualifiedName, AppError> {
+        let project = target.project().or(self.project.as_deref()).unwrap_or(NO_PROJECT);
+        let owner = match &self.client {
+            Some(client) if is_registry(project) => {
+                let complete = AppError::wandb(format!("find the organisation of {target}"));
+                client.registry_entity(source, target.entity()).await.map_err(complete)?
+            }
+            _ => target.entity().unwrap_or(source).to_owned(),
+        };
+        let target = target.with_entity(Some(owner));
+        target.with_defaults(None, Some(project)).map_err(AppError::wandb("complete the name"))
     }
 
     /// A name in a registry, whose first part is an organisation.

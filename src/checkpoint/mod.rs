@@ -29,7 +29,7 @@ pub mod zip;
 
 pub use error::CheckpointError;
 pub use index::{IndexNeed, index_need};
-pub use names::Prefixes;
+pub use names::{Prefixes, prefixes_to_drop};
 pub use open::{Checkpoint, Format, OpenOptions, Skipped, TensorInfo};
 pub use safetensors::SafetensorsError;
 pub use shards::IndexError;

@@ -114,6 +114,13 @@ pub(super) fn client(
         .with_proxies(http, https)
         .with_certificate_check(network.certificate_check)
         .with_root_certificates(certificates(network)?);
+    let [threshold, part] = network.parts;
+    if let Some(bytes) = threshold {
+        options = options.with_multipart_threshold(bytes);
+    }
+    if let Some(bytes) = part {
+        options = options.with_part_size(bytes);
+    }
     Client::new(options).context("cannot use the server's settings")
 }
 

@@ -58,6 +58,11 @@ pub(crate) const HTTP_TIMEOUT: &str = "WANDB_HTTP_TIMEOUT";
 /// How long one transfer of a file may take, in seconds.
 pub(crate) const FILE_PUSHER_TIMEOUT: &str = "WANDB_FILE_PUSHER_TIMEOUT";
 
+/// Bytes from which on a file is sent in parts, for tests of servers: else 2 GiB, as the official SDK has it.
+pub(crate) const MULTIPART_THRESHOLD: &str = "WANDB_PCA_MULTIPART_THRESHOLD";
+/// Bytes of such a part, for tests of servers: else 100 MiB. Object stores refuse less than 5 MiB.
+pub(crate) const PART_SIZE: &str = "WANDB_PCA_PART_SIZE";
+
 /// The variables that say how patient to be with one kind of traffic.
 pub(crate) struct PatienceNames {
     /// How often a request is tried again.

@@ -6,9 +6,9 @@
 //! promise.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256 as Hasher};
@@ -18,7 +18,8 @@ use crate::digest::{Algorithm, Digest, DigestError, FileHasher, Sha256};
 use super::durable::{DurableFile, write_durable};
 use super::error::StoreError;
 use super::etag_partial::EtagPartial;
-use super::object::{Object, Store, create_folder_of, modified_ns};
+use super::name::{ETAG, ObjectName};
+use super::object::{Object, Store, Verdict, create_folder_of, delete, modified_ns};
 
 /// Name of an object that an address and a version tag stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +70,12 @@ struct Known {
     sha256: Sha256,
 }
 
+impl Known {
+    fn is_of(&self, metadata: &Metadata) -> bool {
+        (self.size, self.modified_ns) == (metadata.len(), modified_ns(metadata))
+    }
+}
+
 impl Store {
     /// The object under this name, when its bytes are those that came. Its digest is the MD5 of what is there.
     ///
@@ -85,22 +92,22 @@ impl Store {
         if size.is_some_and(|size| size != metadata.len()) || (known.is_none() && size.is_none()) {
             return Ok(None);
         }
-        let modified_ns = modified_ns(&metadata);
         if let Some(known) = &known
-            && (known.size, known.modified_ns) == (metadata.len(), modified_ns)
+            && known.is_of(&metadata)
             && let Ok(digest) = Digest::parse(&known.md5)
         {
+            self.note_use(*key);
             return Ok(Some(Object { path, digest, size: known.size }));
         }
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
         let hasher = hash_all(file).map_err(StoreError::io("read", &path))?;
         if known.is_some_and(|known| known.sha256 != hasher.sha256()) {
             self.note(&format!("{} was changed since it came; deleted", path.display()));
-            fs::remove_file(&path).map_err(StoreError::io("delete", &path))?;
+            delete(&path)?;
             return Ok(None);
         }
         let object = Object { path, digest: hasher.digest(), size: hasher.len() };
-        self.remember_etag(key, (&object, hasher.sha256()), modified_ns)?;
+        self.remember_etag(key, (&object, hasher.sha256()), modified_ns(&metadata))?;
         Ok(Some(object))
     }
 
@@ -125,9 +132,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the file system refuses.
     pub fn replace_etag(&self, key: &EtagKey) -> Result<Box<EtagPartial>, StoreError> {
-        let name = format!("etag-{}", key.to_hex());
-        let lock = self.lock_at(&self.own("locks").join(&name))?;
-        EtagPartial::open(self.clone(), *key, self.own("partial").join(name), lock).map(Box::new)
+        let lock = self.lock(*key)?;
+        EtagPartial::open(self.clone(), *key, self.etag_partial(key), lock).map(Box::new)
+    }
+
+    /// Bytes of such an object that an earlier attempt left.
+    pub fn received_etag(&self, key: &EtagKey) -> u64 {
+        fs::metadata(self.etag_partial(key)).map_or(0, |metadata| metadata.len())
     }
 
     /// The object with this digest, whatever its size: for references, which do not always say theirs.
@@ -164,15 +175,37 @@ impl Store {
     pub(super) fn etag_path(&self, key: &EtagKey) -> PathBuf {
         let hex = key.to_hex();
         let (head, rest) = hex.split_at(2);
-        self.root().join("obj").join("etag").join(head).join(rest)
+        self.root().join("obj").join(ETAG).join(head).join(rest)
     }
 
-    fn known_path(&self, key: &EtagKey) -> PathBuf {
-        self.own("verified").join(format!("etag-{}.json", key.to_hex()))
+    fn etag_partial(&self, key: &EtagKey) -> PathBuf {
+        self.own("partial").join(ObjectName::from(*key).file_name())
     }
 
     fn known(&self, key: &EtagKey) -> Option<Known> {
-        serde_json::from_slice(&fs::read(self.known_path(key)).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.verified_path(*key)).ok()?).ok()
+    }
+
+    /// Whether a file is, as far as its size and time tell, what came.
+    pub(super) fn is_as_it_came(&self, key: &EtagKey, metadata: &Metadata) -> bool {
+        self.known(key).is_some_and(|known| known.is_of(metadata))
+    }
+
+    /// Hashes such an object again.
+    pub(super) fn verify_etag(
+        &self,
+        path: &Path,
+        key: &EtagKey,
+        (file, metadata): (&File, &Metadata),
+    ) -> Result<Verdict, StoreError> {
+        let Some(known) = self.known(key) else { return Ok(Verdict::Unproven) };
+        let hasher = hash_all(file).map_err(StoreError::io("read", path))?;
+        if hasher.sha256() != known.sha256 {
+            return Ok(Verdict::Corrupt);
+        }
+        let object = Object { path: path.to_owned(), digest: hasher.digest(), size: hasher.len() };
+        self.remember_etag(key, (&object, known.sha256), modified_ns(metadata))?;
+        Ok(Verdict::Ok)
     }
 
     pub(super) fn remember_etag(
@@ -183,7 +216,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         // What is known already need not be computed when it is asked for.
         self.remember(object, modified_ns, Some(sha256))?;
-        let path = self.known_path(key);
+        let path = self.verified_path(*key);
         let record = Known { size: object.size, modified_ns, md5: object.digest.to_string(), sha256 };
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
         write_durable(&path, &text).map_err(StoreError::io("write", &path))
@@ -208,6 +241,8 @@ pub(super) fn hash_all(mut reader: impl Read) -> io::Result<FileHasher> {
 mod tests {
     use super::*;
     use crate::progress::Progress;
+    use crate::store::{PruneRules, State, plan_pruning};
+    use std::time::SystemTime;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -247,6 +282,40 @@ mod tests {
         write_durable(&object.path, b"jello").unwrap();
         assert_eq!(store.find_etag(&key, None).unwrap(), None);
         assert!(!object.path.exists());
+    }
+
+    #[test]
+    fn they_are_looked_after_like_others() {
+        let (_folder, store) = store();
+        let (ours, theirs) = (EtagKey::of("http://h/x", "abc"), EtagKey::of("http://h/y", "abc"));
+        let mut partial = missing(&store, &ours);
+        partial.append(b"hello").unwrap();
+        let object = partial.commit().unwrap();
+        write_durable(&store.etag_path(&theirs), b"jello").unwrap();
+        missing(&store, &EtagKey::of("http://h/z", "abc")).append(b"half").unwrap();
+        let inventory = store.inventory().unwrap();
+        let of = |key: EtagKey| inventory.objects.iter().find(|object| object.name == key.into()).unwrap();
+        assert_eq!((of(ours).state, of(theirs).state), (State::AsTheyCame, State::Unknown));
+        assert_eq!((inventory.objects.len(), inventory.partials().bytes > 4), (2, true));
+        assert_eq!(store.verify(of(ours)).unwrap(), Verdict::Ok);
+        assert_eq!(store.verify(of(theirs)).unwrap(), Verdict::Unproven);
+        write_durable(&object.path, b"jello").unwrap();
+        assert_eq!(store.verify(of(ours)).unwrap(), Verdict::Corrupt);
+        let all = PruneRules { max_size: Some(0), partials: true, ..PruneRules::default() };
+        let plan = |pinned: EtagKey| {
+            let inventory = store.inventory().unwrap();
+            plan_pruning(&inventory, &all, move |name| *name == pinned.into(), SystemTime::now())
+        };
+        store.prune(&plan(theirs)).unwrap();
+        let left = store.inventory().unwrap();
+        assert_eq!(left.objects.iter().map(|object| object.name).collect::<Vec<_>>(), [theirs.into()]);
+        assert_eq!(left.partials().files, 0);
+        // What somebody is filling stays.
+        let held = store.replace_etag(&theirs).unwrap();
+        assert_eq!(store.prune(&plan(ours)).unwrap().in_use.len(), 2);
+        drop(held);
+        store.prune(&plan(ours)).unwrap();
+        assert_eq!(store.inventory().unwrap().objects, []);
     }
 
     #[test]

@@ -7,9 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::digest::{Algorithm, Digest};
-
 use super::error::StoreError;
+use super::name::ObjectName;
 use super::object::{OWN_FOLDER, Store, modified_ns};
 
 /// How temporary files begin; see [`DurableFile`](super::DurableFile).
@@ -19,7 +18,7 @@ pub(super) const TEMPORARY: &str = ".partial-";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inventory {
-    /// Objects, by digest.
+    /// Objects, by name.
     pub objects: Vec<StoredObject>,
     /// What is left of unfinished or deleted objects.
     pub leftovers: Vec<Leftover>,
@@ -40,16 +39,38 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredObject {
-    /// The digest that it is named by.
-    pub digest: Digest,
+    /// What it is called.
+    pub name: ObjectName,
     /// Where it is.
     pub path: PathBuf,
     /// Bytes.
     pub size: u64,
     /// When it was last read, written, or found by us; the day counts, not the second.
     pub last_used: SystemTime,
-    /// Whether we hashed it and it was not written to since.
-    pub verified: bool,
+    /// What is known of its bytes.
+    pub state: State,
+}
+
+/// What is known of an object's bytes, without reading them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// We hashed them to the object's name, and they were not written to since.
+    Verified,
+    /// They are those that came from a reference's address, and no digest says whether these were right.
+    AsTheyCame,
+    /// Somebody else put them there, or they were written to since.
+    Unknown,
+}
+
+impl State {
+    /// Its name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::AsTheyCame => "as it came",
+            Self::Unknown => "unverified",
+        }
+    }
 }
 
 /// A file that is no object.
@@ -71,13 +92,13 @@ pub struct Leftover {
 #[non_exhaustive]
 pub enum LeftoverKind {
     /// Bytes of an object that is not whole; the next download of it goes on there.
-    Partial(Digest),
+    Partial(ObjectName),
     /// Written for a moment; left by a process that was killed.
     Temporary,
     /// What we know of an object that is gone.
-    Orphan(Digest),
+    Orphan(ObjectName),
     /// The lock of an object that is gone.
-    Lock(Digest),
+    Lock(ObjectName),
 }
 
 impl Inventory {
@@ -106,13 +127,13 @@ impl Store {
             let usage = inventory.folders.entry(folder_of(below)).or_default();
             usage.files += 1;
             usage.bytes += bytes_of(below, metadata);
-            match object_digest(below) {
-                Some(digest) => inventory.objects.push(self.stored(digest, path, metadata)),
+            match object_name(below) {
+                Some(name) => inventory.objects.push(self.stored(name, path, metadata)),
                 None => others.push((path.to_owned(), below.to_owned(), metadata.clone())),
             }
         })?;
-        inventory.objects.sort_by_key(|object| object.digest);
-        let here = |digest: &Digest| inventory.objects.binary_search_by_key(digest, |object| object.digest).is_ok();
+        inventory.objects.sort_by_key(|object| object.name);
+        let here = |name: &ObjectName| inventory.objects.binary_search_by_key(name, |object| object.name).is_ok();
         for (path, below, metadata) in others {
             let Some(kind) = leftover(&below, here) else { continue };
             let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
@@ -124,17 +145,23 @@ impl Store {
     }
 
     /// An object as it is now.
-    pub(super) fn stored(&self, digest: Digest, path: &Path, metadata: &Metadata) -> StoredObject {
-        let record = self.verified_path(&digest);
-        let known = self.recall(&digest);
-        let verified = known.is_some_and(|known| known.is_of(metadata.len(), modified_ns(metadata)));
+    pub(super) fn stored(&self, name: ObjectName, path: &Path, metadata: &Metadata) -> StoredObject {
+        let record = self.verified_path(name);
+        let (known, state) = match name {
+            ObjectName::Digest(digest) => {
+                let of = self.recall(&digest);
+                (of.is_some_and(|known| known.is_of(metadata.len(), modified_ns(metadata))), State::Verified)
+            }
+            ObjectName::Etag(key) => (self.is_as_it_came(&key, metadata), State::AsTheyCame),
+        };
+        let state = if known { state } else { State::Unknown };
         let used = [
             metadata.accessed().ok(),
             metadata.modified().ok(),
             fs::metadata(record).and_then(|record| record.modified()).ok(),
         ];
         let last_used = used.into_iter().flatten().max().unwrap_or(UNIX_EPOCH);
-        StoredObject { digest, path: path.to_owned(), size: metadata.len(), last_used, verified }
+        StoredObject { name, path: path.to_owned(), size: metadata.len(), last_used, state }
     }
 }
 
@@ -180,24 +207,16 @@ fn parts(below: &Path) -> Option<Vec<&str>> {
     below.iter().map(|part| part.to_str()).collect()
 }
 
-/// The digest of `obj/<algorithm>/<hh>/<rest of hex>`.
-fn object_digest(below: &Path) -> Option<Digest> {
+/// The name of the object in `obj/<kind>/<hh>/<rest of hex>`.
+fn object_name(below: &Path) -> Option<ObjectName> {
     match parts(below)?.as_slice() {
-        ["obj", algorithm, head, rest] if head.len() == 2 => digest_named(&format!("{algorithm}-{head}{rest}")),
+        ["obj", kind, head, rest] if head.len() == 2 => ObjectName::of_file(&format!("{kind}-{head}{rest}")),
         _ => None,
     }
 }
 
-/// The digest of `<algorithm>-<hex>`.
-fn digest_named(name: &str) -> Option<Digest> {
-    let (algorithm, hex) = name.split_once('-')?;
-    let known = [Algorithm::Md5, Algorithm::Xxh128].iter().any(|known| known.folder() == algorithm);
-    let plain = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (known && plain).then(|| Digest::parse(&format!("{algorithm}:{hex}")).ok()).flatten()
-}
-
 /// What a file that is no object is, where it is ours and may be in the way.
-fn leftover(below: &Path, here: impl Fn(&Digest) -> bool) -> Option<LeftoverKind> {
+fn leftover(below: &Path, here: impl Fn(&ObjectName) -> bool) -> Option<LeftoverKind> {
     let parts = parts(below)?;
     let (name, folders) = parts.split_last()?;
     if folders.first() != Some(&OWN_FOLDER) {
@@ -207,11 +226,11 @@ fn leftover(below: &Path, here: impl Fn(&Digest) -> bool) -> Option<LeftoverKind
     if parts.iter().any(|part| part.starts_with(TEMPORARY)) {
         return Some(LeftoverKind::Temporary);
     }
-    let digest = digest_named(name.split('.').next()?)?;
+    let object = ObjectName::of_file(name.split('.').next()?)?;
     match folders {
-        [_, "partial" | "ranges"] => Some(LeftoverKind::Partial(digest)),
-        [_, "verified"] if !here(&digest) => Some(LeftoverKind::Orphan(digest)),
-        [_, "locks"] if !here(&digest) => Some(LeftoverKind::Lock(digest)),
+        [_, "partial" | "ranges"] => Some(LeftoverKind::Partial(object)),
+        [_, "verified"] if !here(&object) => Some(LeftoverKind::Orphan(object)),
+        [_, "locks"] if !here(&object) => Some(LeftoverKind::Lock(object)),
         _ => None,
     }
 }
@@ -223,8 +242,11 @@ mod tests {
     #[test]
     fn objects_and_leftovers_are_told_apart_by_their_names() {
         let hex = "5d41402abc4b2a76b9719d911017c592";
-        let digest = Digest::parse(&format!("md5:{hex}")).unwrap();
-        assert_eq!(object_digest(Path::new("obj/md5/5d/41402abc4b2a76b9719d911017c592")), Some(digest));
+        let digest = ObjectName::parse(&format!("md5:{hex}")).unwrap();
+        assert_eq!(object_name(Path::new("obj/md5/5d/41402abc4b2a76b9719d911017c592")), Some(digest));
+        let long = format!("{hex}{hex}");
+        let etag = ObjectName::parse(&format!("etag:{long}")).unwrap();
+        assert_eq!(object_name(Path::new(&format!("obj/etag/5d/{}", &long[2..]))), Some(etag));
         for foreign in [
             "obj/etag/5d/41402abc4b2a76b9719d911017c592",
             "obj/md5/5d/41402abc4b2a76b9719d911017c59",
@@ -232,13 +254,16 @@ mod tests {
             "obj/md5/5d/.partial-x",
             "tmp/x",
         ] {
-            assert_eq!(object_digest(Path::new(foreign)), None, "{foreign}");
+            assert_eq!(object_name(Path::new(foreign)), None, "{foreign}");
             assert_eq!(leftover(Path::new(foreign), |_| false), None, "{foreign}");
         }
         let kind = |path: &str| leftover(&Path::new(OWN_FOLDER).join(path), |_| false);
         assert_eq!(kind(&format!("partial/md5-{hex}")), Some(LeftoverKind::Partial(digest)));
         assert_eq!(kind(&format!("partial/md5-{hex}.etag")), Some(LeftoverKind::Partial(digest)));
         assert_eq!(kind(&format!("ranges/md5-{hex}.json")), Some(LeftoverKind::Partial(digest)));
+        assert_eq!(kind(&format!("partial/etag-{long}")), Some(LeftoverKind::Partial(etag)));
+        assert_eq!(kind(&format!("partial/etag-{long}.json")), Some(LeftoverKind::Partial(etag)));
+        assert_eq!(kind(&format!("locks/etag-{long}")), Some(LeftoverKind::Lock(etag)));
         assert_eq!(kind(&format!("verified/md5-{hex}.json")), Some(LeftoverKind::Orphan(digest)));
         assert_eq!(kind(&format!("locks/md5-{hex}")), Some(LeftoverKind::Lock(digest)));
         assert_eq!(kind("verified/.partial-abc"), Some(LeftoverKind::Temporary));

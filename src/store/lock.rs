@@ -5,32 +5,27 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
-
 use super::error::StoreError;
-use super::object::{Store, create_folder_of, file_name};
+use super::name::ObjectName;
+use super::object::{Store, create_folder_of};
 
 impl Store {
     /// The lock of an object, once nobody else has it.
-    pub(super) fn lock(&self, digest: &Digest) -> Result<File, StoreError> {
-        self.lock_at(&self.lock_path(digest))
-    }
-
-    /// The lock in this file, once nobody else has it.
-    pub(super) fn lock_at(&self, path: &Path) -> Result<File, StoreError> {
+    pub(super) fn lock(&self, name: impl Into<ObjectName>) -> Result<File, StoreError> {
+        let path = self.lock_path(name);
         loop {
-            let lock = open_lock(path)?;
-            lock.lock().map_err(StoreError::lock(path))?;
+            let lock = open_lock(&path)?;
+            lock.lock().map_err(StoreError::lock(&path))?;
             // Whoever prunes removes locks: then this one is nobody's, and others wait for another file of its name.
-            if is_still_at(&lock, path) {
+            if is_still_at(&lock, &path) {
                 return Ok(lock);
             }
         }
     }
 
     /// The lock of an object, unless somebody has it.
-    pub(super) fn try_lock(&self, digest: &Digest) -> Result<Option<File>, StoreError> {
-        let path = self.lock_path(digest);
+    pub(super) fn try_lock(&self, name: impl Into<ObjectName>) -> Result<Option<File>, StoreError> {
+        let path = self.lock_path(name);
         let lock = open_lock(&path)?;
         match lock.try_lock() {
             Ok(()) => Ok(is_still_at(&lock, &path).then_some(lock)),
@@ -39,8 +34,8 @@ impl Store {
         }
     }
 
-    pub(super) fn lock_path(&self, digest: &Digest) -> PathBuf {
-        self.own("locks").join(file_name(digest))
+    pub(super) fn lock_path(&self, name: impl Into<ObjectName>) -> PathBuf {
+        self.own("locks").join(name.into().file_name())
     }
 }
 
@@ -67,7 +62,7 @@ fn is_still_at(_: &File, _: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Algorithm;
+    use crate::digest::{Algorithm, Digest};
     use crate::progress::Progress;
     use std::time::Duration;
 
@@ -77,17 +72,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path(), Progress::silent());
         let digest = Digest::of(Algorithm::Md5, b"hello");
-        let held = store.lock(&digest).unwrap();
-        assert!(store.try_lock(&digest).unwrap().is_none());
+        let held = store.lock(digest).unwrap();
+        assert!(store.try_lock(digest).unwrap().is_none());
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| store.lock(&digest).unwrap());
+            let waiting = scope.spawn(|| store.lock(digest).unwrap());
             std::thread::sleep(Duration::from_millis(50));
-            fs::remove_file(store.lock_path(&digest)).unwrap();
+            fs::remove_file(store.lock_path(digest)).unwrap();
             drop(held);
             let got = waiting.join().unwrap();
-            assert!(store.try_lock(&digest).unwrap().is_none(), "the one who waited has the lock of the name");
+            assert!(store.try_lock(digest).unwrap().is_none(), "the one who waited has the lock of the name");
             drop(got);
         });
-        assert!(store.try_lock(&digest).unwrap().is_some());
+        assert!(store.try_lock(digest).unwrap().is_some());
     }
 }

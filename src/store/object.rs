@@ -14,6 +14,7 @@ use crate::progress::{Progress, Stage};
 use super::durable::write_durable;
 use super::error::StoreError;
 use super::inventory::StoredObject;
+use super::name::ObjectName;
 use super::partial::Partial;
 
 /// A verified object: these bytes hash to this digest.
@@ -52,6 +53,8 @@ pub enum Verdict {
     Ok,
     /// Something else.
     Corrupt,
+    /// Nothing to hold them to: somebody else put there what no digest names.
+    Unproven,
     /// Gone since it was looked at.
     Gone,
 }
@@ -122,7 +125,7 @@ impl Store {
         if let Some(known) = self.recall(digest)
             && known.is_of(size, modified_ns)
         {
-            self.note_use(digest);
+            self.note_use(*digest);
             return Ok(Some(Object { path, digest: *digest, size }));
         }
         let task = self.progress.begin(Stage::Verify, &digest.to_hex(), Some(size));
@@ -152,7 +155,7 @@ impl Store {
     }
 
     /// Hashes an object again, whatever we knew of it, and remembers what it found: one whose bytes are wrong is not used
-    /// any more. Its time of last use stays.
+    /// any more. One that no digest names is held to what came. Its time of last use stays.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the file system refuses.
@@ -164,31 +167,46 @@ impl Store {
             Err(error) => return Err(StoreError::io("open", path)(error)),
         };
         let metadata = file.metadata().map_err(StoreError::io("read", path))?;
-        let task = self.progress.begin(Stage::Verify, &object.digest.to_hex(), Some(metadata.len()));
-        let mut hasher = PooledHasher::new(&self.hashing, object.digest.algorithm());
-        hash_reader(&mut hasher, &file, |n| task.advance(n)).map_err(StoreError::io("read", path))?;
-        let record = self.verified_path(&object.digest);
-        if hasher.digest() != object.digest {
-            delete(&record)?;
-            return Ok(Verdict::Corrupt);
+        let verdict = match object.name {
+            ObjectName::Digest(digest) => self.verify_digest(path, digest, (&file, &metadata))?,
+            ObjectName::Etag(key) => self.verify_etag(path, &key, (&file, &metadata))?,
+        };
+        if verdict != Verdict::Ok {
+            return Ok(verdict);
         }
-        let modified_ns = modified_ns(&metadata);
-        let sha256 = self.recall(&object.digest).filter(|known| known.is_of(metadata.len(), modified_ns));
-        let verified = Object { path: path.clone(), digest: object.digest, size: metadata.len() };
-        self.remember(&verified, modified_ns, sha256.and_then(|known| known.sha256))?;
         // Looking after an object is no use of it. Where the times cannot be set, it only stays longer.
         if let Ok(accessed) = metadata.accessed() {
             let _ = file.set_times(FileTimes::new().set_accessed(accessed));
         }
-        if let Ok(record) = File::options().write(true).open(&record) {
+        if let Ok(record) = File::options().write(true).open(self.verified_path(object.name)) {
             let _ = record.set_modified(object.last_used);
         }
         Ok(Verdict::Ok)
     }
 
+    fn verify_digest(
+        &self,
+        path: &Path,
+        digest: Digest,
+        (file, metadata): (&File, &fs::Metadata),
+    ) -> Result<Verdict, StoreError> {
+        let task = self.progress.begin(Stage::Verify, &digest.to_hex(), Some(metadata.len()));
+        let mut hasher = PooledHasher::new(&self.hashing, digest.algorithm());
+        hash_reader(&mut hasher, file, |n| task.advance(n)).map_err(StoreError::io("read", path))?;
+        if hasher.digest() != digest {
+            delete(&self.verified_path(digest))?;
+            return Ok(Verdict::Corrupt);
+        }
+        let modified_ns = modified_ns(metadata);
+        let sha256 = self.recall(&digest).filter(|known| known.is_of(metadata.len(), modified_ns));
+        let verified = Object { path: path.to_owned(), digest, size: metadata.len() };
+        self.remember(&verified, modified_ns, sha256.and_then(|known| known.sha256))?;
+        Ok(Verdict::Ok)
+    }
+
     /// Notes that an object was used, for whoever makes room. A store that cannot be written to is used all the same.
-    fn note_use(&self, digest: &Digest) {
-        let path = self.verified_path(digest);
+    pub(super) fn note_use(&self, name: impl Into<ObjectName>) {
+        let path = self.verified_path(name);
         let noted = fs::metadata(&path).and_then(|record| record.modified()).ok();
         let recent = noted.and_then(|noted| noted.elapsed().ok()).is_some_and(|age| age < USE_NOTED);
         if !recent && let Ok(record) = File::options().write(true).open(&path) {
@@ -236,7 +254,7 @@ impl Store {
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
         }
-        let lock = self.lock(digest)?;
+        let lock = self.lock(*digest)?;
         // Whoever held the lock before us may have finished the object.
         if let Some(object) = self.find(digest, size)? {
             return Ok(Reservation::Present(object));
@@ -250,20 +268,20 @@ impl Store {
     }
 
     fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.own("partial").join(file_name(digest))
+        self.own("partial").join(ObjectName::from(*digest).file_name())
     }
 
     pub(super) fn note(&self, text: &str) {
         self.progress.note(text);
     }
 
-    pub(super) fn verified_path(&self, digest: &Digest) -> PathBuf {
-        self.own("verified").join(file_name(digest) + ".json")
+    pub(super) fn verified_path(&self, name: impl Into<ObjectName>) -> PathBuf {
+        self.own("verified").join(name.into().file_name() + ".json")
     }
 
     /// A missing or unreadable record only means that the object is hashed again.
     pub(super) fn recall(&self, digest: &Digest) -> Option<Verified> {
-        serde_json::from_slice(&fs::read(self.verified_path(digest)).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.verified_path(*digest)).ok()?).ok()
     }
 
     pub(super) fn remember(
@@ -272,7 +290,7 @@ impl Store {
         modified_ns: u128,
         sha256: Option<Sha256>,
     ) -> Result<(), StoreError> {
-        let path = self.verified_path(&object.digest);
+        let path = self.verified_path(object.digest);
         let record = Verified { size: object.size, modified_ns, sha256 };
         let text = serde_json::to_vec(&record).map_err(io::Error::from).map_err(StoreError::io("describe", &path))?;
         write_durable(&path, &text).map_err(StoreError::io("write", &path))
@@ -285,11 +303,6 @@ pub(super) fn delete(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("delete", path)(error)),
         _ => Ok(()),
     }
-}
-
-/// What files about an object are called.
-pub(super) fn file_name(digest: &Digest) -> String {
-    format!("{}-{}", digest.algorithm().folder(), digest.to_hex())
 }
 
 /// Hashes everything that `reader` holds, telling `advanced` how far it got.
@@ -330,7 +343,7 @@ pub(super) fn create_folder_of(path: &Path) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::digest::Algorithm;
-    use crate::store::{PruneRules, plan_pruning};
+    use crate::store::{PruneRules, State, plan_pruning};
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -419,13 +432,13 @@ mod tests {
         filling.append(Bytes::from_static(b"ha")).unwrap();
         let all = PruneRules { max_size: Some(0), ..PruneRules::default() };
         let plan = |store: &Store| {
-            let pinned = |digest: &Digest| *digest == two.digest;
+            let pinned = |name: &ObjectName| *name == two.digest.into();
             plan_pruning(&store.inventory().unwrap(), &all, pinned, SystemTime::now())
         };
         let pruned = store.prune(&plan(&store)).unwrap();
         assert_eq!(pruned.removed.iter().map(|gone| &gone.path).collect::<Vec<_>>(), [&one.path]);
         assert_eq!(pruned.in_use.len(), 1);
-        assert!(two.path.exists() && !store.verified_path(&one.digest).exists());
+        assert!(two.path.exists() && !store.verified_path(one.digest).exists());
         filling.append(Bytes::from_static(b"lf")).unwrap();
         filling.commit().unwrap();
         assert_eq!(store.prune(&plan(&store)).unwrap().removed.len(), 1);
@@ -438,11 +451,11 @@ mod tests {
         let object = fill(&store, b"hello");
         let old = SystemTime::now() - 100 * USE_NOTED;
         let age = || {
-            for path in [store.verified_path(&object.digest), object.path.clone()] {
+            for path in [store.verified_path(object.digest), object.path.clone()] {
                 let file = File::options().write(true).open(path).unwrap();
                 file.set_times(FileTimes::new().set_accessed(old)).unwrap();
             }
-            let record = File::options().write(true).open(store.verified_path(&object.digest)).unwrap();
+            let record = File::options().write(true).open(store.verified_path(object.digest)).unwrap();
             record.set_modified(old).unwrap();
         };
         // The object's own time of writing counts too, so that it is made old, and hashed again.
@@ -472,7 +485,7 @@ mod tests {
         fs::write(&object.path, b"jello").unwrap();
         File::options().write(true).open(&object.path).unwrap().set_modified(written).unwrap();
         let stored = store.inventory().unwrap().objects.remove(0);
-        assert!(stored.verified, "size and time are the same");
+        assert_eq!(stored.state, State::Verified, "size and time are the same");
         assert_eq!(store.verify(&stored).unwrap(), Verdict::Corrupt);
         // From now on it is not taken for right any more.
         assert_eq!(store.find(&object.digest, 5).unwrap(), None);

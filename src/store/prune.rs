@@ -8,10 +8,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::digest::Digest;
-
 use super::error::StoreError;
 use super::inventory::{Inventory, LeftoverKind, StoredObject};
+use super::name::ObjectName;
 use super::object::{Store, delete};
 
 /// Temporary files live for seconds; one of this age is garbage.
@@ -61,7 +60,7 @@ pub struct Removal {
 #[non_exhaustive]
 pub enum Removed {
     /// A whole object.
-    Object(Digest),
+    Object(ObjectName),
     /// Something else.
     Leftover(LeftoverKind),
 }
@@ -103,7 +102,12 @@ pub struct Pruned {
 }
 
 /// Decides what goes.
-pub fn plan(inventory: &Inventory, rules: &PruneRules, pinned: impl Fn(&Digest) -> bool, now: SystemTime) -> PrunePlan {
+pub fn plan(
+    inventory: &Inventory,
+    rules: &PruneRules,
+    pinned: impl Fn(&ObjectName) -> bool,
+    now: SystemTime,
+) -> PrunePlan {
     let older = |time: SystemTime, than: Duration| now.duration_since(time).is_ok_and(|age| age >= than);
     let unused = |time: SystemTime| rules.older_than.is_some_and(|limit| older(time, limit));
     let mut plan = PrunePlan::default();
@@ -127,7 +131,7 @@ pub fn plan(inventory: &Inventory, rules: &PruneRules, pinned: impl Fn(&Digest) 
     let mut pinned_bytes = 0;
     for object in &inventory.objects {
         let removal = |why| removal_of(object, why);
-        match (pinned(&object.digest), unused(object.last_used)) {
+        match (pinned(&object.name), unused(object.last_used)) {
             (true, unused) => {
                 pinned_bytes += object.size;
                 plan.pinned += u64::from(unused);
@@ -151,7 +155,7 @@ pub fn plan(inventory: &Inventory, rules: &PruneRules, pinned: impl Fn(&Digest) 
 
 fn removal_of(object: &StoredObject, why: Reason) -> Removal {
     Removal {
-        what: Removed::Object(object.digest),
+        what: Removed::Object(object.name),
         why,
         path: object.path.clone(),
         size: object.size,
@@ -170,9 +174,9 @@ impl Store {
             let free = match removal.what {
                 Removed::Leftover(LeftoverKind::Temporary) => delete(&removal.path).map(|()| true)?,
                 Removed::Leftover(
-                    LeftoverKind::Partial(digest) | LeftoverKind::Orphan(digest) | LeftoverKind::Lock(digest),
+                    LeftoverKind::Partial(name) | LeftoverKind::Orphan(name) | LeftoverKind::Lock(name),
                 )
-                | Removed::Object(digest) => self.remove_locked(&digest, removal)?,
+                | Removed::Object(name) => self.remove_locked(name, removal)?,
             };
             if free { &mut pruned.removed } else { &mut pruned.in_use }.push(removal.clone());
         }
@@ -185,15 +189,15 @@ impl Store {
     /// [`StoreError::Io`] when it cannot be deleted.
     pub fn discard(&self, object: &StoredObject) -> Result<(), StoreError> {
         delete(&object.path)?;
-        delete(&self.verified_path(&object.digest))
+        delete(&self.verified_path(object.name))
     }
 
     /// Whether it was removed: not while somebody holds its lock, and not when it was used since it was looked at.
-    fn remove_locked(&self, digest: &Digest, removal: &Removal) -> Result<bool, StoreError> {
-        let Some(lock) = self.try_lock(digest)? else { return Ok(false) };
+    fn remove_locked(&self, name: ObjectName, removal: &Removal) -> Result<bool, StoreError> {
+        let Some(lock) = self.try_lock(name)? else { return Ok(false) };
         let used = match fs::metadata(&removal.path) {
             Ok(metadata) => match removal.what {
-                Removed::Object(_) => self.stored(*digest, &removal.path, &metadata).last_used,
+                Removed::Object(_) => self.stored(name, &removal.path, &metadata).last_used,
                 Removed::Leftover(_) => metadata.modified().map_err(StoreError::io("read", &removal.path))?,
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
@@ -204,10 +208,10 @@ impl Store {
         }
         delete(&removal.path)?;
         if matches!(removal.what, Removed::Object(_)) {
-            delete(&self.verified_path(digest))?;
+            delete(&self.verified_path(name))?;
         }
         // Under the lock: whoever waits for it sees that the file is another one, and makes a new one.
-        delete(&self.lock_path(digest))?;
+        delete(&self.lock_path(name))?;
         drop(lock);
         Ok(true)
     }
@@ -216,8 +220,8 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Algorithm;
-    use crate::store::inventory::Leftover;
+    use crate::digest::{Algorithm, Digest};
+    use crate::store::inventory::{Leftover, State};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -225,18 +229,18 @@ mod tests {
         SystemTime::UNIX_EPOCH + 1000 * DAY
     }
 
-    fn digest(name: &str) -> Digest {
-        Digest::of(Algorithm::Md5, name.as_bytes())
+    fn digest(name: &str) -> ObjectName {
+        Digest::of(Algorithm::Md5, name.as_bytes()).into()
     }
 
     /// Objects of 10 bytes each, unused for so many days.
     fn inventory(objects: &[(&str, u32)], leftovers: &[(LeftoverKind, u32)]) -> Inventory {
         let object = |(name, days): &(&str, u32)| StoredObject {
-            digest: digest(name),
+            name: digest(name),
             path: PathBuf::from(name),
             size: 10,
             last_used: now() - *days * DAY,
-            verified: true,
+            state: State::Verified,
         };
         let leftover = |(kind, days): &(LeftoverKind, u32)| Leftover {
             kind: *kind,
@@ -276,7 +280,7 @@ mod tests {
             (rules(Some(10), Some(45)), "", &[("c", "unused"), ("a", "space"), ("b", "space")], 10, 0),
         ];
         for (rules, pinned, expected, left, kept) in cases {
-            let is_pinned = |found: &Digest| pinned.chars().any(|name| digest(&name.to_string()) == *found);
+            let is_pinned = |found: &ObjectName| pinned.chars().any(|name| digest(&name.to_string()) == *found);
             let plan = plan(&there, &rules, is_pinned, now());
             let expected: Vec<_> = expected.iter().map(|(path, why)| ((*path).to_owned(), *why)).collect();
             assert_eq!((paths(&plan), plan.bytes_left, plan.pinned), (expected, left, kept), "{rules:?} {pinned}");
@@ -290,7 +294,7 @@ mod tests {
             &[("a", 5)],
             &[(partial, 10), (LeftoverKind::Temporary, 0), (LeftoverKind::Temporary, 2), (orphan, 3)],
         );
-        let free = |_: &Digest| false;
+        let free = |_: &ObjectName| false;
         let garbage = [("left-2".to_owned(), "garbage"), ("left-3".to_owned(), "garbage")];
         let kept = plan(&there, &PruneRules::default(), free, now());
         assert_eq!((paths(&kept).as_slice(), kept.bytes_left), (garbage.as_slice(), 13));

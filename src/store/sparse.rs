@@ -17,7 +17,8 @@ use crate::ranges::RangeSet;
 
 use super::durable::{sync_folder, write_durable};
 use super::error::StoreError;
-use super::object::{Object, Store, create_folder_of, file_name};
+use super::name::ObjectName;
+use super::object::{Object, Store, create_folder_of};
 
 /// What [`Store::sparse`] found.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the file system refuses.
     pub fn sparse(&self, digest: &Digest, size: u64) -> Result<Holding, StoreError> {
-        let lock = self.lock(digest)?;
+        let lock = self.lock(*digest)?;
         if let Some(object) = self.find(digest, size)? {
             self.forget_parts(digest)?;
             return Ok(Holding::Whole(object));
@@ -76,7 +77,7 @@ impl Store {
     }
 
     fn parts_base(&self, digest: &Digest) -> PathBuf {
-        self.own("ranges").join(file_name(digest))
+        self.own("ranges").join(ObjectName::from(*digest).file_name())
     }
 }
 

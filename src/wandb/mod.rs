@@ -18,6 +18,7 @@ mod options;
 mod retry;
 pub mod run;
 mod sweep;
+mod traced;
 mod transport;
 mod trouble;
 
@@ -27,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use artifact::download::{DownloadOptions, DownloadedArtifact, DownloadedFile, Origin, Wanted};
-pub use artifact::draft::{ArtifactDraft, Checksum, Source, Ttl};
+pub use artifact::draft::{ArtifactDraft, Checksum, MOST_OBJECTS, Source, Ttl};
 pub use artifact::export::{LinkMode, Placed, export};
 pub use artifact::filter::Filter;
 pub use artifact::link::LinkTarget;

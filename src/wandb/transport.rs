@@ -25,6 +25,7 @@ use super::error::WandbError;
 use super::limit::Limiter;
 use super::options::ClientOptions;
 use super::retry::{Budget, Pace, Traffic, Verdict, judge, retry_after, system_seed};
+use super::traced::traced;
 use super::trouble::{Trouble, message_of};
 
 /// Answers of the API are small; more than this is a mistake or an attack.
@@ -71,6 +72,8 @@ pub(super) struct Want<'a> {
     pub(super) if_range: Option<&'a str>,
     /// Send the key: for routes of the API itself.
     pub(super) with_key: bool,
+    /// A token of the address's own server; not along redirects.
+    pub(super) bearer: Option<&'a str>,
     /// Whose address it is.
     pub(super) trust: Trust,
     /// In which form.
@@ -180,7 +183,7 @@ impl Transport {
         tokio::time::sleep(self.limiter.take(Instant::now())).await;
         let exchange = async {
             let request = self.http.request(Method::POST, url.expose().clone()).headers(headers).body(body);
-            let response = self.idle(request.send()).await?;
+            let response = traced(&Method::POST, url.expose(), self.idle(request.send())).await?;
             self.heed(response.headers());
             let response = self.accept(Traffic::Api, response).await?;
             self.read_all(response, ANSWER_LIMIT).await
@@ -228,6 +231,9 @@ impl Transport {
                 Encoding::Gzip => "gzip",
             };
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+            if let Some(token) = want.bearer.filter(|_| hop == 0) {
+                insert(&mut headers, header::AUTHORIZATION, &format!("Bearer {token}"))?;
+            }
             if want.from > 0 || want.until.is_some() {
                 let until = want.until.map(|until| until.saturating_sub(1).to_string()).unwrap_or_default();
                 insert(&mut headers, header::RANGE, &format!("bytes={}-{until}", want.from))?;
@@ -236,7 +242,7 @@ impl Transport {
                 }
             }
             let request = self.limited(self.http.request(Method::GET, url.clone()).headers(headers));
-            let response = self.idle(request.send()).await?;
+            let response = traced(&Method::GET, &url, self.idle(request.send())).await?;
             if !is_redirect(response.status()) {
                 return self.accept(Traffic::Object, response).await;
             }
@@ -253,11 +259,13 @@ impl Transport {
         headers.extend(put.headers.clone());
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(put.length));
         let request = self.limited(self.http.request(Method::PUT, url.clone()).headers(headers).body(put.body));
-        let sent = tokio::select! {
-            sent = request.send() => sent.map_err(|error| self.broken(error)),
-            () = self.stalled(&put.moved) => Err(Trouble::Idle(self.idle)),
+        let sent = async {
+            tokio::select! {
+                sent = request.send() => sent.map_err(|error| self.broken(error)),
+                () = self.stalled(&put.moved) => Err(Trouble::Idle(self.idle)),
+            }
         };
-        let response = self.accept(Traffic::Object, sent?).await?;
+        let response = self.accept(Traffic::Object, traced(&Method::PUT, url, sent).await?).await?;
         Ok(response.headers().clone())
     }
 

@@ -16,11 +16,16 @@ BINARY = os.environ.get("WANDB_PCA_BIN")
 pytestmark = pytest.mark.skipif(not BINARY, reason="WANDB_PCA_BIN does not say which command to test")
 
 
-def ours(*arguments, cwd=None):
+def run(*arguments, cwd=None, **environment):
     command = [BINARY, "--json", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    environment = os.environ | environment
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stderr}"
-    return json.loads(done.stdout)
+    return done
+
+
+def ours(*arguments, cwd=None):
+    return json.loads(run(*arguments, cwd=cwd).stdout)
 
 
 def write(root, files):
@@ -142,6 +147,43 @@ def test_xxh128_both_ways(name, project, api, got, tmp_path):
     write(tmp_path / "one", {"x": b"2"})
     put = ours("artifact", "put", tmp_path / "one", "-n", name("old"), "--digest", "xxh128")
     assert put["digest"] == sdk_digest("dataset", tmp_path / "one")
+
+
+def parts_sent(log):
+    """The requests of `-vv` that sent a part of a file."""
+    return [line for line in log.splitlines() if " PUT " in line and "/storage/part/" in line]
+
+
+def test_what_we_send_in_parts_is_read_by_the_sdk(name, project, api, tmp_path):
+    body = os.urandom(12_345_678)
+    root = write(tmp_path / "in", {"large.bin": body, "small.bin": b"small"})
+    limits = {"WANDB_PCA_MULTIPART_THRESHOLD": "6000000", "WANDB_PCA_PART_SIZE": str(5 << 20)}
+    done = run("-vv", "artifact", "put", root, "-n", name("large"), **limits)
+    sent = parts_sent(done.stderr)
+    assert len(sent) == 3 and all(" 200 " in line for line in sent), done.stderr
+    assert json.loads(done.stdout)["digest"] == sdk_digest("dataset", root)
+    found = api.artifact(name("large:v0"))
+    assert read(found.download(str(tmp_path / "out"), multipart=True)) == {"large.bin": body, "small.bin": b"small"}
+    # Asked again, the server has all of it.
+    assert not parts_sent(run("-vv", "artifact", "put", root, "-n", name("again"), **limits).stderr)
+
+
+@pytest.mark.skipif(not os.environ.get("WANDB_PCA_INTEROP_LARGE"),
+                    reason="moves 2 GiB: the SDK, whose limit cannot be set, sends no smaller file in parts")
+def test_what_the_sdk_sends_in_parts_is_read_by_us(name, project, server, tmp_path):
+    large, size = tmp_path / "large.bin", (2 << 30) + 12_345
+    with large.open("wb") as file:
+        file.write(b"begin")
+        file.truncate(size)
+    with wandb.init(project=project) as run_:
+        artifact = wandb.Artifact("large", "dataset")
+        artifact.add_file(str(large), policy="immutable")
+        run_.log_artifact(artifact).wait()
+    run("artifact", "get", name("large:v0"), "--root", tmp_path / "got", "--link", "hardlink")
+    got = tmp_path / "got" / "large.bin"
+    assert got.stat().st_size == size
+    with got.open("rb") as file:
+        assert hashlib.file_digest(file, "md5").digest() == base64.b64decode(artifact.manifest.entries["large.bin"].digest)
 
 
 class Tagged(http.server.BaseHTTPRequestHandler):

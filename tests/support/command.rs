@@ -78,13 +78,15 @@ impl Served {
     }
 
     pub fn with_key(&self, key: &str, arguments: &[&str]) -> Output {
-        command(arguments)
-            .env("WANDB_BASE_URL", &self.base_url)
-            .env("WANDB_API_KEY", key)
-            .env("WANDB_CACHE_DIR", self.cache())
-            .current_dir(self.path())
-            .output()
-            .unwrap()
+        self.command(arguments).env("WANDB_API_KEY", key).output().unwrap()
+    }
+
+    /// Not started yet, so that more can be set.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(arguments);
+        command.env("WANDB_BASE_URL", &self.base_url).env("WANDB_API_KEY", &self.api_key);
+        command.env("WANDB_CACHE_DIR", self.cache()).current_dir(self.path());
+        command
     }
 
     /// The exit code and the JSON that a command prints.

@@ -299,6 +299,13 @@ impl Misbehaving {
                 let membership = json!({ "artifactMembership": { "files": { "edges": edges } } });
                 json!({ "data": { "project": { "artifactCollection": membership } } })
             }
+            "FetchOrgInfoFromEntity" => {
+                let name = variables["entity"].as_str().unwrap();
+                let org = json!({ "name": "Team Inc", "orgEntity": { "name": "team-org" } });
+                let org = if name == ENTITY { org } else { Value::Null };
+                json!({ "data": { "entity": { "organization": org, "user": null } } })
+            }
+            "LinkArtifact" => json!({ "data": { "linkArtifact": { "versionIndex": 0 } } }),
             "Viewer" => json!({ "data": { "viewer": { "id": "u", "entity": ENTITY, "username": "ada",
                 "email": "", "teams": { "edges": [{ "node": { "name": ENTITY } }] } } } }),
             other => json!({ "data": null, "errors": [{ "message": format!("unknown operation {other}") }] }),
@@ -454,8 +461,15 @@ async fn respond(socket: &mut TcpStream, seen: &Seen, reply: Reply) {
 pub fn options(base: &str) -> ClientOptions {
     ClientOptions::new(base)
         .with_api_key(Some(ApiKey::parse(&"k".repeat(40)).unwrap()))
-        .with_timeouts(Duration::from_millis(500), Duration::from_millis(300))
+        // Long enough that a busy machine is not taken for a silent server.
+        .with_timeouts(Duration::from_secs(10), Duration::from_secs(10))
         .with_retries(6, Duration::from_millis(5), Duration::from_millis(40))
+}
+
+/// The same for tests in which the server falls silent, once or twice: each time costs this second.
+#[allow(dead_code, reason = "not every test meets silence")]
+pub fn hasty(base: &str) -> ClientOptions {
+    options(base).with_timeouts(Duration::from_secs(10), Duration::from_secs(1))
 }
 
 pub fn client(base: &str) -> Client {

@@ -27,8 +27,9 @@ pub async fn link(
     target: &ArtifactName,
 ) -> Result<(Artifact, QualifiedName), AppError> {
     let client = session.online(name)?;
-    let (name, target) = (session.qualify(name).await?, session.qualify(target).await?);
+    let name = session.qualify(name).await?;
     let artifact = client.artifact(&name).await.map_err(AppError::wandb(format!("resolve {name}")))?;
+    let target = session.qualify_link(target, &artifact.source.entity).await?;
     let linking = AppError::wandb(format!("link {} as {target}", artifact.name()));
     let link = client.link_artifact(&artifact, &LinkTarget::new(&target)).await.map_err(linking)?;
     Ok((artifact, link))

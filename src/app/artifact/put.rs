@@ -9,8 +9,8 @@ use crate::app::session::Session;
 use crate::digest::Algorithm;
 use crate::progress::Stage;
 use crate::wandb::{
-    Artifact, ArtifactDraft, ArtifactName, Checksum, Client, Filter, LinkTarget, LoggedArtifact, PreparedArtifact,
-    QualifiedName, RunOptions, Ttl,
+    Artifact, ArtifactDraft, ArtifactName, Checksum, Client, Filter, LinkTarget, LoggedArtifact, MOST_OBJECTS,
+    PreparedArtifact, QualifiedName, RunOptions, Ttl,
 };
 
 /// What to upload.
@@ -25,6 +25,8 @@ pub struct PutOptions {
     pub references: Vec<(String, String)>,
     /// Whether the targets of references are looked at.
     pub checksum: Checksum,
+    /// Most objects or files that one reference may stand for.
+    pub most_objects: usize,
     /// The collection; its alias is not used.
     pub name: ArtifactName,
     /// Type of the artifact.
@@ -87,6 +89,7 @@ impl PutOptions {
             filter: Filter::all(),
             references: Vec::new(),
             checksum: Checksum::Compute,
+            most_objects: MOST_OBJECTS,
             name,
             artifact_type: artifact_type.into(),
             aliases: Vec::new(),
@@ -169,7 +172,7 @@ pub async fn put(session: &Session, options: &PutOptions) -> Result<Put, AppErro
     };
     let mut links = Vec::new();
     for target in &options.links {
-        let target = LinkTarget::new(&session.qualify(target).await?);
+        let target = LinkTarget::new(&session.qualify_link(target, &logged.artifact.source.entity).await?);
         let action = format!(
             "link {}, which is uploaded, into {}/{}/{}",
             logged.artifact.name(),
@@ -258,7 +261,7 @@ async fn draft(
     }
     draft = options.aliases.iter().try_fold(draft, |draft, alias| draft.with_alias(alias)).map_err(describing())?;
     draft = options.tags.iter().try_fold(draft, |draft, tag| draft.with_tag(tag)).map_err(describing())?;
-    draft = draft.with_ttl(options.ttl);
+    draft = draft.with_ttl(options.ttl).with_most_objects(options.most_objects);
     for path in &options.paths {
         draft = with_path(draft, path, &options.filter)?;
     }

@@ -28,7 +28,7 @@ pub(crate) struct CacheLs {
     /// Only objects that a lock pins
     #[arg(long)]
     pub(crate) pinned: bool,
-    /// Only objects that were not hashed since they were written
+    /// Only objects whose bytes are not known to hash to their digest; what references brought has none
     #[arg(long)]
     pub(crate) unverified: bool,
     /// Only objects that no recorded artifact names

@@ -7,13 +7,13 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use wandb_pca::app::{self, AppError, CachedObject, Corrupt, PruneMode};
-use wandb_pca::store::{PruneRules, Removal, Removed, Usage};
+use wandb_pca::store::{PruneRules, Removal, Removed, State, Usage};
 use wandb_pca::table::{ColumnKind, Table};
 
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::{DamageFound, PartlyDone, UsageError};
-use crate::cli::render::{Output, bytes_text, columns, printable};
+use crate::cli::render::{Output, bytes_text, columns, counted, printable};
 
 pub(super) async fn dispatch(context: &Context<'_>, command: &args::Cache) -> anyhow::Result<Output> {
     match command {
@@ -30,6 +30,7 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
     let json = json!({
         "root": info.root,
         "objects": usage_json(info.objects),
+        "references": usage_json(info.references),
         "unverified": usage_json(info.unverified),
         "pinned": usage_json(info.pinned),
         "partials": usage_json(info.partials),
@@ -41,6 +42,7 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
     let mut text = format!("{}\n", printable(&info.root.display().to_string()));
     let parts = [
         ("objects", info.objects),
+        ("references", info.references),
         ("unverified", info.unverified),
         ("pinned", info.pinned),
         ("partial", info.partials),
@@ -68,11 +70,11 @@ async fn info(context: &Context<'_>) -> anyhow::Result<Output> {
 async fn ls(context: &Context<'_>, args: &args::CacheLs) -> anyhow::Result<Output> {
     let globs = globs(&args.globs)?;
     let wanted = |found: &CachedObject| {
-        let digest = found.object.digest.to_string();
-        let named = || found.names.iter().any(|name| globs.is_match(name)) || globs.is_match(&digest);
+        let own = found.object.name.to_string();
+        let named = || found.names.iter().any(|name| globs.is_match(name)) || globs.is_match(&own);
         (globs.is_empty() || named())
             && (!args.pinned || !found.locks.is_empty())
-            && (!args.unverified || !found.object.verified)
+            && (!args.unverified || found.object.state != State::Verified)
             && (!args.unnamed || found.names.is_empty())
     };
     let objects: Vec<CachedObject> = app::cache_list(&context.session).await?.into_iter().filter(wanted).collect();
@@ -84,14 +86,10 @@ async fn ls(context: &Context<'_>, args: &args::CacheLs) -> anyhow::Result<Outpu
         ("names", ColumnKind::Text),
     ]);
     for found in &objects {
-        let state = match (found.object.verified, found.locks.is_empty()) {
-            (true, true) => "verified",
-            (true, false) => "verified, pinned",
-            (false, true) => "unverified",
-            (false, false) => "unverified, pinned",
-        };
+        let pinned = if found.locks.is_empty() { "" } else { ", pinned" };
+        let state = format!("{}{pinned}", found.object.state.name());
         table.push(vec![
-            found.object.digest.to_string().into(),
+            found.object.name.to_string().into(),
             bytes_text(found.object.size).into(),
             day(found.object.last_used).into(),
             state.into(),
@@ -100,7 +98,7 @@ async fn ls(context: &Context<'_>, args: &args::CacheLs) -> anyhow::Result<Outpu
     }
     let bytes: u64 = objects.iter().map(|found| found.object.size).sum();
     let json = json!({"objects": objects.iter().map(object_json).collect::<Vec<_>>(), "bytes": bytes});
-    let text = format!("{}{} objects, {}\n", columns(&table), objects.len(), bytes_text(bytes));
+    let text = format!("{}{}, {}\n", columns(&table), counted(objects.len(), "object", "objects"), bytes_text(bytes));
     Ok(Output { schema: "cache-ls/1", json, text })
 }
 
@@ -112,6 +110,7 @@ async fn verify(context: &Context<'_>, args: &args::CacheVerify) -> anyhow::Resu
         "newly_verified": usage_json(found.newly_verified),
         "corrupt": found.corrupt.iter().map(object_json).collect::<Vec<_>>(),
         "removed": found.removed,
+        "unproven": usage_json(found.unproven),
     });
     let mut text = String::new();
     for corrupt in &found.corrupt {
@@ -121,7 +120,11 @@ async fn verify(context: &Context<'_>, args: &args::CacheVerify) -> anyhow::Resu
         writeln!(text, "{what}  {}{}", printable(&path), printable(&names))?;
     }
     let (ok, new) = (found.ok, found.newly_verified.files);
-    writeln!(text, "{} objects ok ({}), {new} of them not known before", ok.files, bytes_text(ok.bytes))?;
+    let count = counted(ok.files, "object", "objects");
+    writeln!(text, "{count} ok ({}), {new} of them not known before", bytes_text(ok.bytes))?;
+    if found.unproven.files > 0 {
+        writeln!(text, "{} of references, put there by others, with nothing to hold them to", found.unproven.files)?;
+    }
     let output = Output { schema: "cache-verify/1", json, text };
     if found.corrupt.is_empty() {
         return Ok(output);
@@ -154,7 +157,8 @@ async fn prune(context: &Context<'_>, args: &args::CachePrune) -> anyhow::Result
         writeln!(text, "{what}{}  {}  {path}", removal.why.name(), bytes_text(removal.size))?;
     }
     let verb = if args.dry_run { "would be removed" } else { "removed" };
-    writeln!(text, "{} files ({}) {verb}, {} left", removed.len(), bytes_text(freed), bytes_text(left))?;
+    let count = counted(removed.len(), "file", "files");
+    writeln!(text, "{count} ({}) {verb}, {} left", bytes_text(freed), bytes_text(left))?;
     if plan.pinned > 0 {
         writeln!(text, "{} more are pinned by locks; `wandb-pca cache info` lists these", plan.pinned)?;
     }
@@ -184,11 +188,12 @@ fn usage_json(usage: Usage) -> Value {
 
 fn object_json(found: &CachedObject) -> Value {
     json!({
-        "digest": found.object.digest.to_string(),
+        "digest": found.object.name.to_string(),
         "path": found.object.path,
         "size": found.object.size,
         "last_used": time(found.object.last_used),
-        "verified": found.object.verified,
+        "verified": found.object.state == State::Verified,
+        "state": found.object.state.name(),
         "names": found.names,
         "pinned_by": found.locks,
     })

@@ -10,6 +10,7 @@ use wandb_pca::report::input::Verified;
 use wandb_pca::report::rows::{GroupRow, LayerRow, groups_table};
 use wandb_pca::table::{ColumnKind, Table};
 
+use super::located::input_text;
 use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -19,8 +20,12 @@ use crate::cli::settings::Mode;
 
 pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Result<Output> {
     let seeds = args.seeds.as_deref().map(app::parse_seeds).transpose().map_err(AppError::from)?;
-    let pretrained = Input::parse(&args.pretrained).map_err(AppError::from)?;
-    let finetuned = app::expand(&args.finetuned, seeds.as_deref()).map_err(AppError::from)?;
+    let pretrained = Input::parse(&input_text(context, &args.pretrained).await?).map_err(AppError::from)?;
+    let mut templates = Vec::with_capacity(args.finetuned.len());
+    for text in &args.finetuned {
+        templates.push(input_text(context, text).await?);
+    }
+    let finetuned = app::expand(&templates, seeds.as_deref()).map_err(AppError::from)?;
     let from_artifacts = finetuned.iter().any(|seeded| matches!(seeded.input, Input::Artifact(_)));
     let mut options = app::FitOptions::new(pretrained, finetuned, PathBuf::new());
     options.dataset = args.dataset.clone();

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use wandb_pca::app::{self, AppError, Input, Norms};
 
+use super::located::input_text;
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::render::{Output, bytes_text, columns, objects, printable, verified_text};
@@ -13,7 +14,7 @@ pub(super) async fn inspect(context: &Context<'_>, args: &args::Inspect) -> anyh
     if let Some(other) = &args.diff {
         return diff(context, args, other).await;
     }
-    let mut options = app::InspectOptions::new(Input::parse(&args.input).map_err(AppError::from)?);
+    let mut options = app::InspectOptions::new(input(context, &args.input).await?);
     options.file = args.file.clone();
     options.key = args.key.clone();
     options.layer_globs = args.layers.clone();
@@ -56,9 +57,13 @@ pub(super) async fn inspect(context: &Context<'_>, args: &args::Inspect) -> anyh
     Ok(Output { schema: "inspect/2", json, text })
 }
 
+async fn input(context: &Context<'_>, text: &str) -> anyhow::Result<Input> {
+    Ok(Input::parse(&input_text(context, text).await?).map_err(AppError::from)?)
+}
+
 async fn diff(context: &Context<'_>, args: &args::Inspect, other: &str) -> anyhow::Result<Output> {
-    let input = |text: &str| Input::parse(text).map_err(AppError::from);
-    let mut options = app::DiffOptions::new(input(&args.input)?, input(other)?);
+    let (one, other) = (input(context, &args.input).await?, input(context, other).await?);
+    let mut options = app::DiffOptions::new(one, other);
     options.file = args.file.clone();
     options.key = args.key.clone();
     let found = app::diff(&context.session, options).await?;

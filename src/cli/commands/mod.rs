@@ -7,6 +7,7 @@ mod compare;
 mod demo;
 mod fit;
 mod inspect;
+mod located;
 mod logged;
 mod report;
 mod sample;

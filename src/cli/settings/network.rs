@@ -33,6 +33,8 @@ pub(crate) struct Network {
     pub(crate) objects: Patience,
     /// `--timeout`, `--connect-timeout` and `--idle-timeout`.
     pub(crate) timeouts: Timeouts,
+    /// Bytes from which on a file is sent in parts, and of such a part, where somebody says.
+    pub(crate) parts: [Option<u64>; 2],
 }
 
 /// Limits that were typed.
@@ -80,6 +82,7 @@ pub(super) fn resolve(sources: &Sources, file: &HashMap<String, String>) -> anyh
         api: patience(environment, &env::GRAPHQL, env::HTTP_TIMEOUT)?,
         objects: patience(environment, &env::FILE_TRANSFER, env::FILE_PUSHER_TIMEOUT)?,
         timeouts: sources.timeouts,
+        parts: [bytes(environment, env::MULTIPART_THRESHOLD)?, bytes(environment, env::PART_SIZE)?],
     })
 }
 
@@ -147,6 +150,14 @@ fn patience(environment: &Environment, names: &env::PatienceNames, attempt: &'st
     })
 }
 
+fn bytes(environment: &Environment, name: &str) -> anyhow::Result<Option<u64>> {
+    let number = |text: &str| match text.trim().parse() {
+        Ok(bytes) if bytes > 0 => Ok(bytes),
+        _ => bail!("`{text}` in {name} is no number of bytes"),
+    };
+    environment.get(name).map(number).transpose()
+}
+
 /// The official SDK's reading of a switch; any other text is no.
 fn is_true(text: &str) -> bool {
     ["y", "yes", "t", "true", "on", "1"].contains(&text.trim().to_ascii_lowercase().as_str())
@@ -211,6 +222,17 @@ mod tests {
         assert_eq!(found.objects.longest, Duration::from_secs(20));
         for nonsense in ["-1", "soon", "inf"] {
             assert!(network(&[(env::HTTP_TIMEOUT, nonsense)], &[]).is_err());
+        }
+    }
+
+    #[test]
+    fn parts_have_a_number_of_bytes() {
+        let parts = |pairs: &[(&str, &str)]| network(pairs, &[]).map(|network| network.parts);
+        assert_eq!(parts(&[]).unwrap(), [None, None]);
+        let given = [(env::MULTIPART_THRESHOLD, "6000000"), (env::PART_SIZE, "5000000")];
+        assert_eq!(parts(&given).unwrap(), [Some(6_000_000), Some(5_000_000)]);
+        for bad in ["0", "-1", "5MB", "1.5"] {
+            assert!(parts(&[(env::PART_SIZE, bad)]).unwrap_err().to_string().contains(env::PART_SIZE), "{bad}");
         }
     }
 

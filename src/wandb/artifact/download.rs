@@ -160,7 +160,8 @@ impl Client {
         let references = References::resolve(self, wanted, missing_references).await?;
         let all: Vec<&Wanted> = wanted.iter().chain(&references.targets).collect();
         let (mut have, missing) = self.split(store, plan(&all)?).await?;
-        room::check_room(store, &missing, (wanted, &options.copies))?;
+        let referred = references.bytes_to_come(store).await?;
+        room::check_room(store, (&missing, referred), (wanted, &options.copies))?;
         let books: Vec<UrlBook<'_>> = all
             .iter()
             .enumerate()

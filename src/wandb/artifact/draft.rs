@@ -12,6 +12,10 @@ use super::super::error::WandbError;
 use super::Artifact;
 use super::manifest::{Entry, Manifest, check_path};
 
+/// Most objects or files that one reference may stand for, as in the official SDK
+/// (`wandb/sdk/artifacts/storage_handler.py`).
+pub const MOST_OBJECTS: usize = 10_000_000;
+
 /// Where the bytes of an entry come from.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -116,6 +120,8 @@ pub struct ArtifactDraft {
     pub(super) kept: BTreeMap<String, Entry>,
     pub(super) files: BTreeMap<String, Source>,
     pub(super) references: Vec<Reference>,
+    /// Most objects or files that one reference may stand for.
+    pub(super) most_objects: usize,
     /// Where the entries that stay are stored.
     pub(super) region: Option<String>,
 }
@@ -152,6 +158,7 @@ impl ArtifactDraft {
             kept: BTreeMap::new(),
             files: BTreeMap::new(),
             references: Vec::new(),
+            most_objects: MOST_OBJECTS,
             region: None,
         })
     }
@@ -286,10 +293,20 @@ impl ArtifactDraft {
         Ok(self)
     }
 
-    /// Adds an entry that points at `uri` instead of holding bytes. Known are `http`, `https`, `file` (a folder becomes one
-    /// entry for each of its files, below `path`) and `wandb-artifact`, either as `wandb-artifact://<hex id>/<path>` or as
-    /// `wandb-artifact://entity/project/name:alias/<path>`; others are recorded unseen and need [`Checksum::Skip`]. Where
-    /// `path` is empty it is the last part of the address. The target is looked at when the draft is prepared.
+    /// Sets how many objects or files one reference may stand for; [`MOST_OBJECTS`] is what the official SDK allows.
+    #[must_use]
+    pub fn with_most_objects(mut self, most: usize) -> Self {
+        self.most_objects = most;
+        self
+    }
+
+    /// Adds an entry that points at `uri` instead of holding bytes. Known are `http`, `https`, `file`, `wandb-artifact`,
+    /// either as `wandb-artifact://<hex id>/<path>` or as `wandb-artifact://entity/project/name:alias/<path>`, and with the
+    /// feature `cloud` `s3`, `gs` and `https://<account>.blob.core.windows.net`; others are recorded unseen and need
+    /// [`Checksum::Skip`]. A folder, or a prefix in a bucket, becomes one entry for each file or object, below `path`.
+    /// Where `path` is empty an entry is called by the last part of the address, or by what follows the prefix. A version
+    /// of an object is named by `?versionId=`, on Google Cloud Storage by `#generation`. The target is looked at when the
+    /// draft is prepared.
     ///
     /// # Errors
     /// [`WandbError::Unfit`] for a path that is unsafe or already taken, [`WandbError::Option`] for an address that

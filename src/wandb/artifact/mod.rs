@@ -2,6 +2,8 @@
 //! Network I/O through the client only.
 
 mod answer;
+#[cfg(feature = "cloud")]
+mod bucket;
 pub mod download;
 pub mod draft;
 mod edit;

@@ -79,7 +79,7 @@ impl Client {
             let files = self.hash_all(&draft, algorithm).await?;
             let mut entries = draft.kept.clone();
             for reference in &draft.references {
-                let found = self.reference_entries(&budget, &draft.name, reference).await?;
+                let found = self.reference_entries(&budget, &draft, reference).await?;
                 add_references(&mut entries, found, (&draft, &files))?;
             }
             let entry = |file: &Hashed| Entry::file(file.digest(algorithm), file.size, None);

@@ -10,14 +10,15 @@ use crate::store::{Space, Store, StoreError, space};
 use super::super::error::WandbError;
 use super::download::{Job, Wanted, entries};
 
-/// Refuses a download that cannot fit: `copies` names the folder of each artifact that will be copied.
+/// Refuses a download that cannot fit: `missing` are files, `referred` the bytes that references will bring, and `copies`
+/// names the folder of each artifact that will be copied.
 pub(super) fn check_room(
     store: &Store,
-    missing: &[Job],
+    (missing, referred): (&[Job], u64),
     (wanted, copies): (&[Wanted], &[PathBuf]),
 ) -> Result<(), WandbError> {
     let to_store = missing.iter().map(|job| job.size.saturating_sub(store.received(&job.digest)));
-    let mut needs = vec![(store.root().to_owned(), to_store.fold(0, u64::saturating_add))];
+    let mut needs = vec![(store.root().to_owned(), to_store.fold(referred, u64::saturating_add))];
     for (wanted, folder) in wanted.iter().zip(copies) {
         let absent = entries(wanted).filter(|(path, entry)| !is_there(&folder.join(path), entry.size));
         needs.push((folder.clone(), absent.map(|(_, entry)| entry.size).fold(0, u64::saturating_add)));

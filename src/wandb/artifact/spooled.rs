@@ -16,7 +16,7 @@ use crate::store::write_durable;
 use super::super::Client;
 use super::super::error::WandbError;
 use super::super::offline::{ArtifactRecord, Home, JsonEntry, ManifestEntry, ManifestRecord, RunFolder};
-use super::draft::{ArtifactDraft, Basis, Source, Ttl};
+use super::draft::{ArtifactDraft, Basis, MOST_OBJECTS, Source, Ttl};
 use super::manifest::{Entry, Manifest, check_path};
 use super::prepare::{PreparedArtifact, add_references, check_tree};
 use super::refer::entries_alone;
@@ -48,7 +48,7 @@ pub(in super::super) fn prepare_alone(
     }
     let mut entries = draft.kept.clone();
     for reference in &draft.references {
-        let found = entries_alone(&draft.name, reference, progress)?;
+        let found = entries_alone(&draft.name, (reference, draft.most_objects), progress)?;
         add_references(&mut entries, found, (&draft, &files))?;
     }
     let entry = |file: &Hashed| Entry::file(file.digest(Algorithm::Md5), file.size, None);
@@ -217,6 +217,7 @@ fn draft(record: &ArtifactRecord, folder: &RunFolder) -> Result<ArtifactDraft, W
         kept,
         files,
         references: Vec::new(),
+        most_objects: MOST_OBJECTS,
         region: region.and_then(|region| serde_json::from_str(&region.value_json).ok()),
     })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use wandb_pca::wandb::MOST_OBJECTS;
 
 /// `artifact put`
 #[derive(Debug, Args)]
@@ -10,7 +11,7 @@ pub(crate) struct Put {
     /// Files and folders. A file goes under its name, a folder's files under their paths from there; links are followed
     #[arg(required_unless_present_any = ["reference", "remove"])]
     pub(crate) paths: Vec<PathBuf>,
-    /// Where to: [entity/]project/name
+    /// Where to: [entity/]project/name, or the id of a version whose collection is meant
     #[arg(long, short, value_name = "NAME")]
     pub(crate) name: String,
     /// Type of the artifact
@@ -37,12 +38,16 @@ pub(crate) struct Put {
     /// Not these files of a folder
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
-    /// An entry that points at an address instead of holding bytes: http(s), file or wandb-artifact
+    /// An entry that points at an address instead of holding bytes: http(s), file, wandb-artifact, and with the feature
+    /// `cloud` s3, gs and Azure; a folder or prefix becomes an entry for each file or object
     #[arg(long, value_name = "[PATH=]URI")]
     pub(crate) reference: Vec<String>,
-    /// Record references without looking at what they point at (s3, gs, az and others need it)
+    /// Record references without looking at what they point at (schemes that nobody fetches need it)
     #[arg(long, requires = "reference")]
     pub(crate) no_checksum: bool,
+    /// Refuse a reference that stands for more objects or files
+    #[arg(long, requires = "reference", value_name = "COUNT", default_value_t = MOST_OBJECTS)]
+    pub(crate) max_objects: usize,
     /// Start from a version of the collection, such as latest or v3: its other entries stay
     #[arg(long, value_name = "VERSION")]
     pub(crate) base: Option<String>,

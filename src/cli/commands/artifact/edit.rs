@@ -9,8 +9,8 @@ use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
 use crate::cli::render::{Output, printable};
 
-use super::artifact_name;
 use super::put::ttl;
+use super::{artifact_name, located};
 
 pub(super) async fn alias(context: &Context<'_>, args: &args::Alias) -> anyhow::Result<Output> {
     let mut edit = ArtifactEdit::default();
@@ -39,7 +39,7 @@ pub(super) async fn edit(context: &Context<'_>, args: &args::Edit) -> anyhow::Re
 }
 
 pub(super) async fn link(context: &Context<'_>, args: &args::LinkTo) -> anyhow::Result<Output> {
-    let (name, target) = (artifact_name(&args.artifact)?, artifact_name(&args.target)?);
+    let (name, target) = (located(context, &args.artifact).await?, artifact_name(&args.target)?);
     let (artifact, link) = artifacts::link(&context.session, &name, &target).await?;
     let json = json!({"artifact": artifact.name().to_string(), "link": link.to_string()});
     let text = format!("{link} links to {}\n", artifact.source);
@@ -47,14 +47,14 @@ pub(super) async fn link(context: &Context<'_>, args: &args::LinkTo) -> anyhow::
 }
 
 pub(super) async fn unlink(context: &Context<'_>, args: &args::Unlink) -> anyhow::Result<Output> {
-    let artifact = artifacts::unlink(&context.session, &artifact_name(&args.artifact)?).await?;
+    let artifact = artifacts::unlink(&context.session, &located(context, &args.artifact).await?).await?;
     let json = json!({"link": artifact.name().to_string(), "source": artifact.source.to_string()});
     let text = format!("unlinked {}; {} stays\n", artifact.name(), artifact.source);
     Ok(Output { schema: "artifact-unlink/1", json, text })
 }
 
 async fn run(context: &Context<'_>, name: &str, edit: &ArtifactEdit) -> anyhow::Result<Output> {
-    let artifact = artifacts::edit(&context.session, &artifact_name(name)?, edit).await?;
+    let artifact = artifacts::edit(&context.session, &located(context, name).await?, edit).await?;
     let name = artifact.name().to_string();
     let json = json!({
         "artifact": name,

@@ -10,7 +10,7 @@ use wandb_pca::wandb::{DownloadOptions, Filter, LinkMode, Placed, Proof};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
-use crate::cli::render::{Output, bytes_text, printable};
+use crate::cli::render::{Output, bytes_text, counted, printable};
 
 use super::located;
 
@@ -57,7 +57,8 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Get) -> anyhow::Resu
         let (files, name) = (got.files.len(), got.artifact.name());
         writeln!(
             text,
-            "  {name}: {files} files, {} verified, {} downloaded",
+            "  {name}: {}, {} verified, {} downloaded",
+            counted(files, "file", "files"),
             bytes_text(verified),
             bytes_text(fetched)
         )?;

@@ -10,7 +10,7 @@ use wandb_pca::wandb::{Entry, Filter, Lineage, Maker};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
-use crate::cli::render::{Output, bytes_text, columns, printable};
+use crate::cli::render::{Output, bytes_text, columns, counted, printable};
 
 use super::located;
 
@@ -107,7 +107,7 @@ fn heading(found: &Description) -> anyhow::Result<String> {
         ("links", found.lineage.as_ref().map(links).unwrap_or_default().join(", ")),
         ("kept", artifact.ttl_seconds.map(|ttl| format!("{} days", ttl.div_ceil(86_400))).unwrap_or_default()),
         ("digest", format!("{} ({})", artifact.digest, found.manifest.algorithm.folder())),
-        ("size", format!("{} in {} files", bytes_text(artifact.size), artifact.file_count)),
+        ("size", format!("{} in {}", bytes_text(artifact.size), counted(artifact.file_count, "file", "files"))),
         (
             "store",
             format!("{} here, {} to fetch", bytes_text(presence.bytes_stored), bytes_text(presence.bytes_to_fetch)),

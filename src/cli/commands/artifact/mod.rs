@@ -9,14 +9,14 @@ mod put;
 mod rm;
 mod verify;
 
-use wandb_pca::app::AppError;
-use wandb_pca::wandb::{ArtifactLocator, ArtifactName};
+use wandb_pca::wandb::ArtifactName;
 
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
 use crate::cli::render::Output;
-use crate::cli::settings::base_url;
+
+use super::located::{located, version_of};
 
 pub(super) async fn dispatch(context: &Context<'_>, command: &args::Artifact) -> anyhow::Result<Output> {
     match command {
@@ -32,25 +32,6 @@ pub(super) async fn dispatch(context: &Context<'_>, command: &args::Artifact) ->
         args::Artifact::Edit(args) => edit::edit(context, args).await,
         args::Artifact::Link(args) => edit::link(context, args).await,
         args::Artifact::Unlink(args) => edit::unlink(context, args).await,
-    }
-}
-
-/// The artifact that is pointed at by a name, an id or an address; whose id it is, the server says.
-async fn located(context: &Context<'_>, text: &str) -> anyhow::Result<ArtifactName> {
-    let refuse = |reason: &str| UsageError(format!("`{text}` {reason}"));
-    match ArtifactLocator::parse(text).map_err(|error| UsageError(error.to_string()))? {
-        ArtifactLocator::Name { host: Some(host), .. } if !base_url::same(&host, &context.settings.base_url) => {
-            Err(refuse("is on another server; choose it with --base-url").into())
-        }
-        ArtifactLocator::Name { name, .. } => Ok(name),
-        ArtifactLocator::Id(id) => {
-            let offline = || AppError::Offline { what: format!("the artifact with id {}", id.as_str()) };
-            let client = context.session.client.as_ref().ok_or_else(offline)?;
-            let found = client.artifact_by_id(id.as_str()).await;
-            let found = found.map_err(|source| AppError::Wandb { action: format!("find {text}"), source })?;
-            Ok(ArtifactName::parse(&found.name().to_string())?)
-        }
-        _ => Err(refuse("is one file of an artifact, not an artifact").into()),
     }
 }
 

@@ -12,25 +12,31 @@ use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::duration;
 use crate::cli::exit::UsageError;
-use crate::cli::render::{Output, bytes_text, printable};
+use crate::cli::render::{Output, bytes_text, counted, printable};
 
-use super::artifact_name;
+use super::{artifact_name, located, version_of};
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Put) -> anyhow::Result<Output> {
-    let options = options(args)?;
+    let options = options(context, args).await?;
     if args.dry_run {
         return plan_output(&artifact::plan_put(&context.session, &options).await?);
     }
     put_output(&artifact::put(&context.session, &options).await?)
 }
 
-fn options(args: &args::Put) -> anyhow::Result<PutOptions> {
+async fn options(context: &Context<'_>, args: &args::Put) -> anyhow::Result<PutOptions> {
     let usage = |error: wandb_pca::wandb::WandbError| UsageError(error.to_string());
-    let mut options = PutOptions::new(artifact_name(&args.name)?, &args.kind);
+    let name = located(context, &args.name).await?;
+    let base = match &args.base {
+        Some(text) => Some(version_of(context, &name, text).await?),
+        None => None,
+    };
+    let mut options = PutOptions::new(name, &args.kind);
     options.paths = args.paths.clone();
     options.filter = Filter::new(&args.include, &args.exclude).map_err(usage)?;
     options.references = args.reference.iter().map(|text| reference(text)).collect();
     options.checksum = if args.no_checksum { Checksum::Skip } else { Checksum::Compute };
+    options.most_objects = args.max_objects;
     (options.aliases, options.tags) = (args.alias.clone(), args.tag.clone());
     options.description = args.description.clone();
     options.metadata = args.metadata.as_deref().map(metadata).transpose()?.unwrap_or_default();
@@ -39,9 +45,9 @@ fn options(args: &args::Put) -> anyhow::Result<PutOptions> {
         args::Digest::Md5 => Algorithm::Md5,
         args::Digest::Xxh128 => Algorithm::Xxh128,
     };
-    options.base = match (&args.base, args.incremental) {
-        (alias, true) => Base::Increment { alias: alias.clone() },
-        (Some(alias), false) => Base::Version { alias: alias.clone(), without: args.remove.clone() },
+    options.base = match (base, args.incremental) {
+        (alias, true) => Base::Increment { alias },
+        (Some(alias), false) => Base::Version { alias, without: args.remove.clone() },
         (None, false) => Base::Nothing,
     };
     options.links = args.link_to.iter().map(|text| artifact_name(text)).collect::<anyhow::Result<_>>()?;
@@ -92,8 +98,10 @@ fn plan_output(plan: &PutPlan) -> anyhow::Result<Output> {
     let (entries, files, digest) = (manifest.entries.len(), prepared.files().count(), prepared.digest());
     writeln!(
         text,
-        "  {}: {entries} entries, {files} files of {} to send where the server lacks them",
+        "  {}: {}, {} of {} to send where the server lacks them",
         prepared.collection(),
+        counted(entries, "entry", "entries"),
+        counted(files, "file", "files"),
         bytes_text(bytes)
     )?;
     match (&latest, unchanged) {
@@ -117,11 +125,12 @@ fn plan_output(plan: &PutPlan) -> anyhow::Result<Output> {
 fn put_output(put: &Put) -> anyhow::Result<Output> {
     let logged = &put.logged;
     let (artifact, name) = (&logged.artifact, logged.artifact.name());
-    let (files, size, sent) = (artifact.file_count, bytes_text(artifact.size), bytes_text(logged.sent_bytes));
+    let holds = format!("{}, {}", counted(artifact.file_count, "file", "files"), bytes_text(artifact.size));
+    let sent = format!("{}, {}", counted(logged.sent_files, "file", "files"), bytes_text(logged.sent_bytes));
     let mut text = match (logged.created, &put.run) {
-        (true, _) => format!("{name} ({files} files, {size}; {} files, {sent} sent)\n", logged.sent_files),
-        (false, Some(_)) => format!("{name} has this content already ({files} files, {size}); nothing sent\n"),
-        (false, None) => format!("{name} is unchanged ({files} files, {size}); nothing done\n"),
+        (true, _) => format!("{name} ({holds}; {sent} sent)\n"),
+        (false, Some(_)) => format!("{name} has this content already ({holds}); nothing sent\n"),
+        (false, None) => format!("{name} is unchanged ({holds}); nothing done\n"),
     };
     for link in &put.links {
         writeln!(text, "  linked as {link}")?;
@@ -131,7 +140,7 @@ fn put_output(put: &Put) -> anyhow::Result<Output> {
         "version": artifact.version,
         "digest": artifact.digest,
         "created": logged.created,
-        "files": files,
+        "files": artifact.file_count,
         "bytes": artifact.size,
         "sent_files": logged.sent_files,
         "sent_bytes": logged.sent_bytes,

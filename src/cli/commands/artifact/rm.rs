@@ -15,10 +15,10 @@ use crate::cli::context::Context;
 use crate::cli::exit::{PartlyDone, UsageError};
 use crate::cli::render::{Output, bytes_text, printable};
 
-use super::artifact_name;
+use super::located;
 
 pub(super) async fn run(context: &Context<'_>, args: &args::Rm) -> anyhow::Result<Output> {
-    let (selection, rules) = request(args)?;
+    let (selection, rules) = request(context, args).await?;
     let planned = artifacts::select(&context.session, &selection, &rules).await?;
     if let Some(refused) = refusal(&planned) {
         return Err(UsageError(refused).into());
@@ -34,16 +34,19 @@ pub(super) async fn run(context: &Context<'_>, args: &args::Rm) -> anyhow::Resul
     outcome(context, &planned, done)
 }
 
-fn request(args: &args::Rm) -> anyhow::Result<(Selection, RemovalRules)> {
+async fn request(context: &Context<'_>, args: &args::Rm) -> anyhow::Result<(Selection, RemovalRules)> {
     let selection = match &args.collection {
         Some(_) if args.older_than.is_none() && args.keep_last.is_none() => {
             let reason = "--collection needs --older-than or --keep-last; --keep-last 0 means every version";
             return Err(UsageError(reason.to_owned()).into());
         }
-        Some(name) => Selection::Collection(artifact_name(name)?),
+        Some(name) => Selection::Collection(located(context, name).await?),
         None => {
-            let names = args.artifacts.iter().map(|text| artifact_name(text));
-            Selection::Names(names.collect::<anyhow::Result<_>>()?)
+            let mut names = Vec::with_capacity(args.artifacts.len());
+            for text in &args.artifacts {
+                names.push(located(context, text).await?);
+            }
+            Selection::Names(names)
         }
     };
     let mut rules = RemovalRules::default();

@@ -7,31 +7,22 @@
 //! SDK uses.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
-use object_store::{ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig};
-use url::Url;
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 
 use crate::progress::Stage;
 use crate::store::{EtagPartial, EtagReservation, Store, StoreError};
 
 use super::super::super::Client;
-use super::super::super::cloud::CloudSettings;
 use super::super::super::error::WandbError;
 use super::super::super::retry::{Budget, Traffic};
+use super::super::bucket;
 use super::super::download::{Origin, blocking};
 use super::target::{Cloud, Place};
 use super::{Fetched, Proof, Reference, ReferenceError, reserve};
 
-/// The variable of the SDK for an endpoint of S3 that is not Amazon's.
-const S3_ENDPOINT: &str = "AWS_S3_ENDPOINT_URL";
-/// The account that the credentials for Azure belong to.
-const AZURE_ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT_NAME";
 /// Bytes written at once.
 const BATCH: usize = 1 << 20;
 
@@ -61,7 +52,7 @@ impl Getter<'_> {
             }
             EtagReservation::Missing(partial) => partial,
         };
-        let bucket = bucket(self.place, self.client.cloud()).map_err(|error| self.failed(error))?;
+        let bucket = bucket::open(self.place, self.client.cloud_terms()).map_err(|error| self.failed(error))?;
         let path = Path::parse(&self.place.key).map_err(|error| self.failed(error.into()))?;
         let mut attempt = 0;
         while let Some(why) = self.attempt(&bucket, &path, &mut partial).await? {
@@ -190,143 +181,10 @@ impl Getter<'_> {
     }
 
     fn failed(&self, error: object_store::Error) -> WandbError {
-        use object_store::Error::{InvalidPath, NotFound, PermissionDenied, Unauthenticated};
-        let cloud = self.place.cloud.name();
-        let refused = |status| {
-            let message = "it needs other credentials".to_owned();
-            ReferenceError::Refused { host: cloud.to_owned(), status, message }
-        };
-        self.reference.refuse(match error {
-            NotFound { .. } => ReferenceError::Missing { reason: format!("{cloud} has no such object") },
-            PermissionDenied { .. } => refused(403),
-            Unauthenticated { .. } => refused(401),
-            InvalidPath { .. } => ReferenceError::Address { reason: "its key has an empty, `.` or `..` part" },
-            other => ReferenceError::Cloud { cloud, source: Box::new(other) },
-        })
+        self.reference.refuse(bucket::why(&self.place.cloud, error))
     }
 
     fn store_error(&self, source: StoreError) -> WandbError {
         WandbError::Store { what: self.reference.label(), source }
-    }
-}
-
-fn retries() -> RetryConfig {
-    RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
-}
-
-/// The bucket, with the settings that are meant for it.
-fn bucket(place: &Place, settings: &CloudSettings) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    match &place.cloud {
-        Cloud::S3 => s3(place, settings),
-        Cloud::Gcs => {
-            let mut builder = GoogleCloudStorageBuilder::new();
-            for (name, value) in settings.of("GOOGLE_") {
-                if let Ok(key) = name.parse::<GoogleConfigKey>() {
-                    builder = builder.with_config(key, value);
-                }
-            }
-            let options = ClientOptions::new().with_timeout_disabled();
-            let builder = builder.with_client_options(options).with_retry(retries());
-            Ok(Arc::new(builder.with_bucket_name(&place.bucket).build()?))
-        }
-        Cloud::Azure(account) => {
-            let mut builder = MicrosoftAzureBuilder::new();
-            // Whoever made the artifact chose the account: the credentials go to the one that they belong to.
-            if settings.get(AZURE_ACCOUNT) == Some(account) {
-                for (name, value) in settings.of("AZURE_") {
-                    if let Ok(key) = name.parse::<AzureConfigKey>() {
-                        builder = builder.with_config(key, value);
-                    }
-                }
-            } else {
-                builder = builder.with_skip_signature(true);
-            }
-            let options = ClientOptions::new().with_timeout_disabled();
-            let builder = builder.with_client_options(options).with_retry(retries());
-            Ok(Arc::new(builder.with_account(account).with_container_name(&place.bucket).build()?))
-        }
-    }
-}
-
-fn s3(place: &Place, settings: &CloudSettings) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    let mut builder = AmazonS3Builder::new();
-    for (name, value) in settings.of("AWS_") {
-        if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    let endpoint = [S3_ENDPOINT, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| settings.get(name));
-    if let Some(endpoint) = endpoint {
-        let hosted = is_coreweave(endpoint).then(|| in_host(endpoint, &place.bucket)).flatten();
-        builder = builder.with_virtual_hosted_style_request(hosted.is_some());
-        // A later endpoint of the environment must not win over the SDK's own.
-        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, hosted.as_deref().unwrap_or(endpoint));
-    }
-    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let options = ClientOptions::new().with_timeout_disabled().with_allow_http(plain);
-    Ok(Arc::new(builder.with_client_options(options).with_retry(retries()).with_bucket_name(&place.bucket).build()?))
-}
-
-/// Endpoints of CoreWeave, which want the bucket in the host name (`_is_coreweave_endpoint`).
-fn is_coreweave(endpoint: &str) -> bool {
-    let endpoint = endpoint.trim().trim_end_matches('/');
-    if endpoint == "http://cwlota.com" {
-        return true;
-    }
-    let host = endpoint.strip_prefix("https://").unwrap_or(endpoint);
-    let region = host
-        .strip_suffix(".coreweave.com")
-        .and_then(|host| host.strip_prefix("accel-object.").or_else(|| host.strip_prefix("object.")));
-    let is_region = |region: &str| {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !region.is_empty() && region.chars().all(fits)
-    };
-    host == "cwobject.com" || region.is_some_and(is_region)
-}
-
-/// The endpoint with the bucket before its host.
-fn in_host(endpoint: &str, bucket: &str) -> Option<String> {
-    let text = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}") };
-    let mut url = Url::parse(&text).ok()?;
-    let host = format!("{bucket}.{}", url.host_str()?);
-    url.set_host(Some(&host)).ok()?;
-    Some(url.as_str().trim_end_matches('/').to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_of_coreweave_have_the_bucket_in_the_host() {
-        for endpoint in [
-            "https://cwobject.com",
-            "http://cwlota.com/",
-            "object.lga1.coreweave.com",
-            "https://accel-object.ord-2.coreweave.com",
-        ] {
-            assert!(is_coreweave(endpoint), "{endpoint}");
-        }
-        for endpoint in ["http://cwobject.com", "https://object.coreweave.com", "https://evil.example/cwobject.com", ""]
-        {
-            assert!(!is_coreweave(endpoint), "{endpoint}");
-        }
-        assert_eq!(in_host("https://cwobject.com", "b").unwrap(), "https://b.cwobject.com");
-    }
-
-    #[test]
-    fn a_bucket_is_opened_with_the_settings_meant_for_it() {
-        let settings = CloudSettings::new([
-            ("AWS_ACCESS_KEY_ID", "id"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_S3_ENDPOINT_URL", "http://127.0.0.1:1"),
-            ("AZURE_STORAGE_ACCOUNT_NAME", "mine"),
-            ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0"),
-        ]);
-        let place = |cloud| Place { cloud, bucket: "bucket".to_owned(), key: "key".to_owned() };
-        let shown = |cloud| format!("{:?}", bucket(&place(cloud), &settings).unwrap());
-        assert!(shown(Cloud::S3).contains("http://127.0.0.1:1/bucket"));
-        assert!(shown(Cloud::Azure("mine".to_owned())).contains("AzureAccessKey"));
-        assert!(!shown(Cloud::Azure("other".to_owned())).contains("AzureAccessKey"));
     }
 }

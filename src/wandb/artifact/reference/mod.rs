@@ -35,6 +35,7 @@ use target::Target;
 
 pub use error::ReferenceError;
 pub use proof::Proof;
+pub(super) use target::{AZURE_HOSTS, Cloud, Place};
 
 /// A reference on its way: which entry wants it, and where it points by now.
 #[derive(Debug, Clone)]
@@ -144,6 +145,27 @@ impl References {
             all.ends.insert(place, end);
         }
         Ok(all)
+    }
+
+    /// Bytes that [`References::fetch`] will bring into the store, as far as the references say.
+    ///
+    /// # Errors
+    /// [`WandbError::Store`] when the store cannot be looked into.
+    pub(super) async fn bytes_to_come(&self, store: &Store) -> Result<u64, WandbError> {
+        let (store, jobs) = (store.clone(), self.jobs.iter().map(|(reference, _)| reference.clone()));
+        let jobs: Vec<Reference> = jobs.collect();
+        let add_up = move || {
+            let mut sum = 0_u64;
+            for job in &jobs {
+                let failed = |source: StoreError| WandbError::Store { what: job.label(), source };
+                // Nothing tells whether what the store has without proof is still what is there.
+                let here = !job.is_unproven() && in_store(&store, &job.uri, &job.entry).map_err(failed)?.is_some();
+                let size = if here { 0 } else { job.entry.size.saturating_sub(store.received_etag(&job.key())) };
+                sum = sum.saturating_add(size);
+            }
+            Ok(sum)
+        };
+        blocking("looking into the store for references", add_up).await?
     }
 
     /// Brings everything outside of artifacts into the store.

@@ -11,7 +11,7 @@ use crate::redact::SafeUrl;
 use super::error::ReferenceError;
 
 /// Hosts of Azure's object store; the SDK knows them by this ending.
-const AZURE: &str = ".blob.core.windows.net";
+pub(in super::super) const AZURE_HOSTS: &str = ".blob.core.windows.net";
 
 /// Where a reference points.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,18 +29,18 @@ pub(super) enum Target {
 /// An object in a bucket of a cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "read where there is something to fetch with"))]
-pub(super) struct Place {
-    pub(super) cloud: Cloud,
+pub(in super::super) struct Place {
+    pub(in super::super) cloud: Cloud,
     /// Name of the bucket; of Azure's container.
-    pub(super) bucket: String,
+    pub(in super::super) bucket: String,
     /// Name of the object.
-    pub(super) key: String,
+    pub(in super::super) key: String,
 }
 
 /// Whose bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "read where there is something to fetch with"))]
-pub(super) enum Cloud {
+pub(in super::super) enum Cloud {
     S3,
     Gcs,
     /// With the storage account.
@@ -49,7 +49,7 @@ pub(super) enum Cloud {
 
 impl Cloud {
     /// For messages.
-    pub(super) fn name(&self) -> &'static str {
+    pub(in super::super) fn name(&self) -> &'static str {
         match self {
             Self::S3 => "S3",
             Self::Gcs => "Google Cloud Storage",
@@ -80,7 +80,7 @@ impl Target {
 
 fn http(text: &str) -> Result<Target, ReferenceError> {
     let url = Url::parse(text).map_err(|_| ReferenceError::Address { reason: "it is no URL" })?;
-    let account = url.host_str().filter(|_| url.scheme() == "https").and_then(|host| host.strip_suffix(AZURE));
+    let account = url.host_str().filter(|_| url.scheme() == "https").and_then(|host| host.strip_suffix(AZURE_HOSTS));
     let Some(account) = account else { return Ok(Target::Http(url.into())) };
     let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).ok();
     let parts = url.path().trim_start_matches('/').split_once('/');

@@ -1,6 +1,12 @@
 //! Entries that point elsewhere, made as the official SDK makes them (`wandb/sdk/artifacts/storage_handlers`): what the
 //! target is now goes into the digest, so that a later download can tell whether it still is. File and network I/O.
 
+mod address;
+#[cfg(feature = "cloud")]
+mod bucket;
+#[cfg(feature = "cloud")]
+mod google;
+
 use std::path::Path;
 
 use base64::Engine as _;
@@ -16,12 +22,13 @@ use super::super::Client;
 use super::super::error::WandbError;
 use super::super::retry::{Budget, Traffic};
 use super::super::transport::{Encoding, Errand, Trust, Want};
-use super::draft::{Checksum, Reference, Source};
+use super::draft::{ArtifactDraft, Checksum, Reference, Source};
 use super::folder::files_below;
 use super::manifest::{Entry, check_path};
 use super::name::ArtifactName;
 use super::reference::ReferenceError;
 use super::source::{Hashing, file_error, hash};
+use address::Start;
 
 const ARTIFACT: &str = "wandb-artifact://";
 /// References to references that are followed; more is a circle.
@@ -42,18 +49,32 @@ pub(super) fn check_uri(uri: &str) -> Result<(), WandbError> {
     }
 }
 
-/// What a reference is about, for errors.
+/// What a reference is about.
 struct Subject<'a> {
     artifact: &'a str,
     reference: &'a Reference,
+    /// Most entries that may come of it.
+    most: usize,
 }
 
 impl Subject<'_> {
     fn refuse(&self, reason: impl Into<String>) -> WandbError {
-        let Reference { path, uri, .. } = self.reference;
-        let shown = Url::parse(uri).map_or_else(|_| uri.clone(), |url| SafeUrl::from(url).to_string());
-        let (artifact, path) = (self.artifact.to_owned(), path.clone());
-        WandbError::Reference { artifact, path, uri: shown, source: ReferenceError::Unusable { reason: reason.into() } }
+        self.error(ReferenceError::Unusable { reason: reason.into() })
+    }
+
+    fn error(&self, source: ReferenceError) -> WandbError {
+        let (artifact, path) = (self.artifact.to_owned(), self.reference.path.clone());
+        WandbError::Reference { artifact, path, uri: self.shown(), source }
+    }
+
+    fn shown(&self) -> String {
+        let uri = &self.reference.uri;
+        Url::parse(uri).map_or_else(|_| uri.clone(), |url| SafeUrl::from(url).to_string())
+    }
+
+    /// For messages about requests.
+    fn what(&self) -> String {
+        format!("the target {} of a reference", self.shown())
     }
 
     fn url(&self) -> Result<Url, WandbError> {
@@ -63,8 +84,22 @@ impl Subject<'_> {
     /// The entry's path: the given one, or the last part of the address.
     fn path(&self, fallback: &str) -> Result<String, WandbError> {
         let path = if self.reference.path.is_empty() { fallback } else { &self.reference.path };
-        check_path(path).map_err(|reason| WandbError::Unfit { path: path.into(), reason })?;
-        Ok(path.to_owned())
+        self.checked(path.to_owned())
+    }
+
+    fn checked(&self, path: String) -> Result<String, WandbError> {
+        match check_path(&path) {
+            Ok(()) => Ok(path),
+            Err(reason) => Err(WandbError::Unfit { path: path.into(), reason }),
+        }
+    }
+
+    /// Refuses more objects or files than allowed.
+    fn count(&self, found: usize) -> Result<(), WandbError> {
+        if found <= self.most {
+            return Ok(());
+        }
+        Err(self.refuse(format!("it stands for more than {} objects, which is as many as are allowed", self.most)))
     }
 }
 
@@ -73,27 +108,33 @@ fn entry(digest: String, uri: String, size: u64) -> Entry {
 }
 
 impl Client {
-    /// The entries of a reference: one, or those of a folder's files.
+    /// The entries of a reference: one, or those of all objects or files below it.
     pub(super) async fn reference_entries(
         &self,
         budget: &Budget,
-        artifact: &str,
+        draft: &ArtifactDraft,
         reference: &Reference,
     ) -> Result<Vec<(String, Entry)>, WandbError> {
-        let subject = Subject { artifact, reference };
+        let subject = Subject { artifact: &draft.name, reference, most: draft.most_objects };
         if let Some(rest) = reference.uri.strip_prefix(ARTIFACT) {
             return self.artifact_reference(&subject, rest).await.map(|entry| vec![entry]);
         }
         let url = subject.url()?;
-        match url.scheme() {
-            "http" | "https" if reference.checksum == Checksum::Compute && !is_azure(&url) => {
+        match (url.scheme(), Start::parse(&reference.uri, &url)) {
+            #[cfg(feature = "cloud")]
+            (_, Some(start)) if reference.checksum == Checksum::Compute => {
+                let survey = bucket::Survey { client: self, budget, subject: &subject, start: &start };
+                // Boxed: it is large, and most references need none of it.
+                Box::pin(survey.entries()).await
+            }
+            ("http" | "https", None) if reference.checksum == Checksum::Compute => {
                 Ok(vec![(subject.path(last_part(&url))?, self.http_reference(budget, &subject, url).await?)])
             }
             _ => {
-                let (name, reference) = (artifact.to_owned(), reference.clone());
+                let (name, reference, most) = (draft.name.clone(), reference.clone(), draft.most_objects);
                 let progress = self.transport().progress.clone();
-                let look = move || entries_alone(&name, &reference, &progress);
-                super::download::blocking(artifact, look).await?
+                let look = move || entries_alone(&name, (&reference, most), &progress);
+                super::download::blocking(&draft.name, look).await?
             }
         }
     }
@@ -102,8 +143,7 @@ impl Client {
     async fn http_reference(&self, budget: &Budget, subject: &Subject<'_>, url: Url) -> Result<Entry, WandbError> {
         let uri = subject.reference.uri.clone();
         let host = url.host_str().unwrap_or_default().to_owned();
-        let url = SafeUrl::from(url);
-        let what = format!("the target {url} of a reference");
+        let (url, what) = (SafeUrl::from(url), subject.what());
         let errand = Errand { traffic: Traffic::Object, what: &what };
         // Asked for in the form that the official SDK takes: servers tag compressed answers otherwise.
         let want = Want { trust: Trust::Stranger, encoding: Encoding::Gzip, ..Want::default() };
@@ -161,21 +201,30 @@ impl Client {
 /// [`WandbError::Reference`] for any other, [`WandbError::File`] for a file that cannot be read.
 pub(super) fn entries_alone(
     artifact: &str,
-    reference: &Reference,
+    (reference, most): (&Reference, usize),
     progress: &Progress,
 ) -> Result<Vec<(String, Entry)>, WandbError> {
-    let subject = Subject { artifact, reference };
+    let subject = Subject { artifact, reference, most };
     if reference.uri.starts_with(ARTIFACT) {
         return Err(subject.refuse("what it points at is known only to the server"));
     }
     let url = subject.url()?;
-    match (url.scheme(), reference.checksum) {
-        ("file", _) => file_entries(&subject, &url, progress),
-        (_, Checksum::Skip) => {
+    match (url.scheme(), reference.checksum, Start::parse(&reference.uri, &url)) {
+        ("file", ..) => file_entries(&subject, &url, progress),
+        ("s3" | "gs", _, None) => Err(subject.refuse("it names no bucket")),
+        (_, Checksum::Skip, Some(start)) => {
+            let uri = start.uri(&start.place.key);
+            Ok(vec![(subject.path(start.unseen_path())?, entry(uri.clone(), uri, 0))])
+        }
+        (_, Checksum::Skip, None) => {
             let uri = reference.uri.clone();
             Ok(vec![(subject.path(last_part(&url))?, entry(uri.clone(), uri, 0))])
         }
-        (_, Checksum::Compute) => {
+        #[cfg(not(feature = "cloud"))]
+        (_, Checksum::Compute, Some(start)) => {
+            Err(subject.error(ReferenceError::NoCloud { cloud: start.place.cloud.name() }))
+        }
+        (_, Checksum::Compute, _) => {
             Err(subject.refuse("its target cannot be looked at here; it can be recorded without a checksum"))
         }
     }
@@ -201,6 +250,7 @@ fn file_entries(subject: &Subject<'_>, url: &Url, progress: &Progress) -> Result
         let path = if prefix.is_empty() { below } else { format!("{prefix}/{below}") };
         let (digest, size) = file_digest(&file, checksum, progress)?;
         entries.push((path, entry(digest, uri.into(), size)));
+        subject.count(entries.len())?;
     }
     Ok(entries)
 }
@@ -222,11 +272,6 @@ fn file_digest(path: &Path, checksum: Checksum, progress: &Progress) -> Result<(
 /// The last part of an address.
 fn last_part(url: &Url) -> &str {
     url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default()
-}
-
-/// Azure's blob stores give their own kind of version, which takes their own client to read.
-fn is_azure(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| host.ends_with(".blob.core.windows.net"))
 }
 
 /// What stands behind `wandb-artifact://`.
