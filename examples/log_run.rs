@@ -5,19 +5,23 @@
 //! log_run job PROJECT          a small job of everything, as test_sdk_wire.py has it for the official SDK
 //! log_run resume PROJECT ID    goes on with a run for three rows
 //! log_run until-stop PROJECT   logs until somebody stops the run, and ends as stopped
+//! log_run offline PROJECT ID DIR   logs below DIR alone, as going on with a run, and refers to the folder DIR/data
 //! ```
 //!
-//! The server and its key come from WANDB_BASE_URL and WANDB_API_KEY. Prints the run's path as soon as it is there.
+//! The server and its key come from WANDB_BASE_URL and WANDB_API_KEY. Prints the run's path as soon as it is there, or its
+//! folder.
 #![allow(clippy::print_stdout, reason = "what it prints is its result")]
 
 use std::error::Error;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use wandb_pca::progress::Progress;
 use wandb_pca::redact::ApiKey;
 use wandb_pca::table::{ColumnKind, Table};
 use wandb_pca::wandb::{
-    AlertLevel, ArtifactDraft, Chart, Client, ClientOptions, ConsoleStream, Histogram, Image, Resume, Run, RunOptions,
+    AlertLevel, ArtifactDraft, Chart, Checksum, Client, ClientOptions, ConsoleStream, Histogram, Image, Resume, Run,
+    RunOptions,
 };
 
 /// A picture of one red pixel.
@@ -65,8 +69,26 @@ async fn main() -> Outcome {
             }
             Err("nobody stopped it".into())
         }
-        _ => Err("usage: log_run media|job|until-stop PROJECT, or log_run resume PROJECT ID".into()),
+        ["offline", project, id, dir] => {
+            let options = options(project).with_root(*dir).with_id(Some((*id).to_owned()));
+            let run = Run::start_offline(options.with_resume(Resume::Allow), Progress::silent())?;
+            println!("{}", run.folder().display());
+            offline(run, dir).await
+        }
+        _ => Err("usage: log_run media|job|until-stop PROJECT, resume PROJECT ID, offline PROJECT ID DIR".into()),
     }
+}
+
+async fn offline(run: Run, dir: &str) -> Outcome {
+    for x in 0..2 {
+        run.log(object(json!({ "x": x }))).await?;
+        run.console(ConsoleStream::Output, &format!("said {x}"))?;
+    }
+    let draft = ArtifactDraft::new("referring", "dataset")?.with_file("own.txt", b"own".to_vec())?;
+    let draft = draft.with_reference("data", format!("file://{dir}/data"), Checksum::Compute)?;
+    let draft = draft.with_reference("far.csv", "https://example.org/far.csv", Checksum::Skip)?;
+    run.spool_artifact(&draft).await?;
+    Ok(run.finish(0).await?)
 }
 
 async fn start(client: &Client, options: RunOptions) -> Result<Run, Box<dyn Error>> {

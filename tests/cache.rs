@@ -130,7 +130,7 @@ fn the_store_is_listed_verified_and_pruned() {
     bytes[100] ^= 1;
     fs::write(path, bytes).unwrap();
     let verified = cache(&["verify"]);
-    refused(&verified, 5, &["1 objects of the store are corrupt"]);
+    refused(&verified, 5, &["the store has 1 corrupt object\n"]);
     let told: Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!((&told["ok"]["files"], &told["corrupt"][0]["path"]), (&Value::from(2), &Value::from(path)));
     refused(&cache(&["verify", "--remove"]), 5, &["corrupt"]);
@@ -151,6 +151,20 @@ fn a_lock_that_cannot_be_read_stops_pruning() {
     let info = json(&served.run(&["cache", "info", "--json"]));
     assert!(info["unreadable_locks"][0].as_str().unwrap().contains("wandb-pca.lock"), "{info}");
     assert_eq!(fs::read_dir(served.folder.path().join("cache/artifacts/obj/md5")).unwrap().count(), 3);
+}
+
+#[test]
+fn ids_are_inputs_as_names_are() {
+    let served = experiment();
+    let id = |name: &str| served.ok(&["artifact", "info", name])["id"].as_str().unwrap().to_owned();
+    let address = |name: &str| format!("wandb-artifact://_id/{}", id(name));
+    let inspected = served.ok(&["inspect", &address("p/m_0")]);
+    assert_eq!(inspected["artifact"], format!("{}/p/m_0:v0", served.entity));
+    assert_eq!(served.ok(&["inspect", &address("p/m_0"), "--diff", &address("p/m_1")])["different"], 1);
+    let (pretrained, one, two) = (address("p/m_pt"), address("p/m_0"), address("p/m_1"));
+    let fit =
+        ["fit", "--pretrained", &pretrained, "--finetuned", &one, "--finetuned", &two, "--out", "fit", "--no-log"];
+    assert_eq!(versions(&served.ok(&fit)), ["v0", "v0", "v0"]);
 }
 
 #[test]

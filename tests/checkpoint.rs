@@ -161,22 +161,40 @@ fn save(path: &Path, tensors: &[(&str, Vec<f32>)]) {
     write_torch(&mut File::create(path).unwrap(), &named).unwrap();
 }
 
-#[tokio::test]
-async fn a_comparison_says_what_changed_and_by_how_much() {
-    let folder = tempfile::tempdir().unwrap();
-    let [before, after] = ["before.pt", "after.pt"].map(|name| folder.path().join(name));
-    save(&before, &[("same", vec![1.0, 2.0]), ("moved", vec![3.0, 4.0]), ("grown", vec![1.0]), ("gone", vec![1.0])]);
-    save(&after, &[("new", vec![1.0]), ("grown", vec![1.0, 1.0]), ("moved", vec![3.0, 9.0]), ("same", vec![1.0, 2.0])]);
-    let session = Session {
+/// A session without a server.
+fn session(folder: &Path) -> Session {
+    Session {
         client: None,
-        store: Store::new(folder.path().join("store"), Progress::silent()),
+        store: Store::new(folder.join("store"), Progress::silent()),
         progress: Progress::silent(),
         entity: None,
         project: None,
         app_url: String::new(),
         runs: PathBuf::from("."),
         artifact_dir: "artifacts".into(),
-    };
+    }
+}
+
+/// What Lightning calls `net.head.weight` is compared with `head.weight`, and inflated on the disk of the store.
+#[tokio::test]
+async fn checkpoints_of_different_wrappers_are_compared_without_being_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let file = |name: &str| Input::File(fixtures().join("torch-2.13").join(name));
+    for other in ["lightning_prefix.pt", "data_parallel.pt", "nn_template.ckpt.zip"] {
+        let found = diff(&session, DiffOptions::new(file("state_dict.pt"), file(other))).await.unwrap();
+        assert_eq!((found.different, found.equal > 10), (0, true), "{other}");
+    }
+    assert!(session.store.scratch().is_dir());
+}
+
+#[tokio::test]
+async fn a_comparison_says_what_changed_and_by_how_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let [before, after] = ["before.pt", "after.pt"].map(|name| folder.path().join(name));
+    save(&before, &[("same", vec![1.0, 2.0]), ("moved", vec![3.0, 4.0]), ("grown", vec![1.0]), ("gone", vec![1.0])]);
+    save(&after, &[("new", vec![1.0]), ("grown", vec![1.0, 1.0]), ("moved", vec![3.0, 9.0]), ("same", vec![1.0, 2.0])]);
     let options = DiffOptions::new(Input::File(before), Input::File(after));
     let found = diff(&session, options).await.unwrap();
     assert_eq!((found.equal, found.different), (1, 4));

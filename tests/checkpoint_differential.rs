@@ -39,7 +39,7 @@ fn compare(path: &Path) -> usize {
 #[test]
 fn fixtures_read_alike() {
     let mut both = 0;
-    for version in ["torch-1.13", "torch-2.13"] {
+    for version in ["torch-1.13", "torch-2.13", "frameworks"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoint").join(version);
         let paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         both += paths.iter().filter(|path| path.is_file()).map(|path| compare(path)).sum::<usize>();

@@ -13,13 +13,16 @@
 #[path = "support/site.rs"]
 mod site;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use site::{Site, client, text};
+use wandb_pca::progress::{Event, Progress, Watch};
 use wandb_pca::table::{ColumnKind, Table};
 use wandb_pca::wandb::{
-    AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, SyncOptions, WandbError,
+    AlertLevel, Chart, ChartDefinition, ConsoleStream, Histogram, Image, Resume, Run, RunOptions, SyncOptions,
+    WandbError,
 };
 
 fn object(value: Value) -> Map<String, Value> {
@@ -101,6 +104,7 @@ async fn a_run_tells_what_made_it_and_what_it_says() {
     assert!(own["t"]["12"].as_str().unwrap().starts_with("wandb-pca/"));
     assert_eq!(there["logLineCount"], 2);
     assert!(["wandb-metadata.json", "output.log"].iter().all(|file| files(&there).contains(file)));
+    assert_eq!(site.rows("SELECT program, host FROM run"), [("program".to_owned(), "machine".to_owned())]);
     let alerts = site.rows("SELECT title, severity FROM alert");
     assert_eq!(alerts, [("title".to_owned(), "WARN".to_owned())], "the same title is told once");
 }
@@ -133,7 +137,8 @@ async fn a_run_goes_on() {
     assert_eq!((&config["a"]["value"], &config["b"]["value"]), (&json!(1), &json!(2)));
     assert!(config["_wandb"]["value"]["visualize"]["plot"].is_object());
     assert_eq!((&summary["x"], &summary["odd"]), (&json!(2), &json!(0.5)));
-    assert_eq!(there["logLineCount"], 2);
+    let said = site.lines("abc", "output");
+    assert!(said.len() == 2 && said[0].ends_with(" one") && said[1].ends_with(" two"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,6 +159,133 @@ async fn a_stop_request_is_heard() {
     run.finish(255).await.unwrap();
     let there = site.run(&id).await;
     assert_eq!((&there["state"], &there["exitcode"]), (&json!("killed"), &json!(255.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_request_is_heard_while_nothing_is_logged() {
+    let site = Site::new().await;
+    let run = site.client().start_run(site.options()).await.unwrap();
+    assert_eq!(run.unless_stopped(async { 7 }).await.unwrap(), 7);
+    site.stop(run.id()).await;
+    let work = run.unless_stopped(std::future::pending::<()>());
+    let heard = tokio::time::timeout(Duration::from_secs(20), work).await.unwrap();
+    assert!(matches!(heard, Err(WandbError::Stopped { .. })));
+    let id = run.id().to_owned();
+    run.finish(Run::STOPPED).await.unwrap();
+    assert_eq!(site.run(&id).await["state"], "killed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_that_is_dropped_fails_the_run_and_keeps_nobody_waiting() {
+    let site = Site::new().await;
+    let run = site.client().start_run(site.options()).await.unwrap();
+    run.log(object(json!({ "x": 1 }))).await.unwrap();
+    let (id, folder) = (run.id().to_owned(), run.folder().to_owned());
+    drop(run);
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while folder.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let there = site.run(&id).await;
+    assert_eq!(
+        (&there["state"], &there["exitcode"], &there["historyLineCount"]),
+        (&json!("failed"), &json!(1.0), &json!(1))
+    );
+
+    // Where no server can be told, its log is kept, to be sent as what it is.
+    let run = site.client().start_run(site.options()).await.unwrap();
+    run.log(object(json!({ "x": 1 }))).await.unwrap();
+    let (id, folder) = (run.id().to_owned(), run.folder().to_owned());
+    site.gate.close();
+    drop(run);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    site.gate.open();
+    assert!(folder.exists());
+    site.sync(&folder).await.unwrap();
+    assert_eq!(site.run(&id).await["state"], "failed");
+
+    // A runtime that ends does not wait for it, either.
+    let (base, key, root) = (site.gate.base.clone(), site.server.api_key().clone(), site.root.path().to_owned());
+    let ended = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let options = RunOptions::new("vectors").with_root(root);
+        drop(runtime.block_on(client(&base, &key).start_run(options)).unwrap());
+        let started = std::time::Instant::now();
+        drop(runtime);
+        started.elapsed()
+    });
+    assert!(tokio::task::spawn_blocking(|| ended.join().unwrap()).await.unwrap() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_deleted_while_it_logs_loses_nothing() {
+    let site = Site::new().await;
+    let run = site.client().start_run(site.options()).await.unwrap();
+    let id = run.id().to_owned();
+    site::log(&run, 0..3).await;
+    run.log_artifact(&site::draft(b"1")).await.unwrap();
+    // From now on the file stream answers 404.
+    site.delete(&id).await;
+    site::log(&run, 3..5).await;
+    let error = run.finish(0).await.unwrap_err();
+    let WandbError::NotSent { folder, source: Some(source), .. } = error else { panic!("{error:?}") };
+    assert!(source.is_not_found(), "{source:?}");
+    site.sync(&folder).await.unwrap();
+    assert_eq!(site.xs(&id).await, site::count(0..5));
+    let there = site.run(&id).await;
+    assert_eq!((&there["state"], there["outputArtifacts"]["edges"].as_array().unwrap().len()), (&json!("finished"), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_no_server_takes_is_refused_and_the_next_one_stands_in_its_place() {
+    let site = Site::new().await;
+    let run = site.client().start_run(site.options()).await.unwrap();
+    let id = run.id().to_owned();
+    let huge = object(json!({ "x": 0, "text": "x".repeat(11 << 20) }));
+    let error = run.log(huge).await.unwrap_err();
+    assert!(matches!(error, WandbError::Option { option: "row", .. }), "{error:?}");
+    assert_eq!(run.step(), 0);
+    // Together they are more than one request carries.
+    for x in 0..3 {
+        run.log(object(json!({ "x": x, "text": "x".repeat(6 << 20) }))).await.unwrap();
+    }
+    run.finish(0).await.unwrap();
+    assert_eq!(site.xs(&id).await, site::count(0..3));
+}
+
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Watch for Notes {
+    fn on_event(&self, event: Event<'_>) {
+        if let Event::Note { message } = event {
+            self.0.lock().unwrap().push(message.to_owned());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_too_long_comes_in_parts_and_says_so() {
+    let site = Site::new().await;
+    let notes = Arc::new(Notes::default());
+    let watcher: Arc<dyn Watch> = Arc::<Notes>::clone(&notes);
+    let run = Run::start_offline(site.options(), Progress::new(watcher)).unwrap();
+    let folder = run.folder().to_owned();
+    let mut table = Table::new([("n", ColumnKind::Integer)]);
+    (0..200_001u64).for_each(|n| table.push(vec![n.into()]).unwrap());
+    run.log_table("long", &table).await.unwrap();
+    run.finish(0).await.unwrap();
+    let notes = notes.0.lock().unwrap().join("\n");
+    assert!(notes.contains("200000 of its 200001 rows") && notes.contains("long to long-part2"), "{notes}");
+    assert!(notes.contains("the first 10000 rows"), "{notes}");
+    let synced = site.sync(&folder).await.unwrap();
+    let there = site.run(&synced.run).await;
+    let summary = text(&there["summaryMetrics"]);
+    let rows = ["long", "long-part2"].map(|key| summary[key]["nrows"].as_u64().unwrap());
+    assert_eq!((rows, there["outputArtifacts"]["edges"].as_array().unwrap().len()), ([200_000, 1], 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

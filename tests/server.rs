@@ -359,6 +359,8 @@ async fn parts_become_one_file() {
         json!({ "artifactID": id, "name": "big", "md5": md5(&whole).to_base64(), "uploadPartsInput": announced });
     let data = site.data(query, json!({ "files": [spec], "layout": "V2" })).await;
     let node = &data["createArtifactFiles"]["files"]["edges"][0]["node"];
+    // The official client takes a file without an address of its own for stored.
+    assert!(node["uploadUrl"].as_str().unwrap().contains("/storage/upload"), "{node}");
     let urls = node["uploadMultipartUrls"]["uploadUrlParts"].as_array().unwrap();
     let mut completed = Vec::new();
     for (url, part) in urls.iter().zip(parts).rev() {

@@ -79,19 +79,12 @@ pub async fn diff(session: &Session, options: DiffOptions) -> Result<Difference,
     let inputs = [&options.before, &options.after].map(|input| Seeded { seed: None, input: input.clone() });
     let pulled = pull(session, &inputs, options.file.as_deref()).await?;
     let progress = session.progress.clone();
-    run_blocking("the comparison", move || {
-        let [before, after] = pulled.as_slice() else { return Err(AppError::Worker { what: "the comparison" }) };
-        compare((before, after), options.key, &progress)
-    })
-    .await
+    run_blocking("the comparison", move || compare(&pulled, options.key.as_deref(), &progress)).await
 }
 
-fn compare(
-    (before, after): (&Pulled, &Pulled),
-    key: Option<String>,
-    progress: &Progress,
-) -> Result<Difference, AppError> {
-    let sides = [(fit::open(before, key.clone())?, before), (fit::open(after, key)?, after)];
+fn compare(pulled: &[Pulled], key: Option<&str>, progress: &Progress) -> Result<Difference, AppError> {
+    let opened = fit::open_alike(pulled, key)?.into_iter().zip(pulled).collect::<Vec<_>>();
+    let sides = <[Side<'_>; 2]>::try_from(opened).map_err(|_| AppError::Worker { what: "the comparison" })?;
     let [(first, _), (second, _)] = &sides;
     let bytes = first.tensors().iter().map(|info| info.bytes).sum();
     let task = progress.begin(Stage::Compute, "differences", Some(bytes));

@@ -9,7 +9,7 @@ use crate::analysis::{
     AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
     TensorInfo, align, fit_layers,
 };
-use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
 use crate::progress::{Progress, Stage};
 use crate::report::input::Verified;
 use crate::wandb::Artifact;
@@ -208,7 +208,7 @@ pub(super) fn compute(
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<(Layers, Vec<LayerFit>), AppError> {
-    let checkpoints = pulled.iter().map(|pulled| open(pulled, key.clone())).collect::<Result<Vec<_>, _>>()?;
+    let checkpoints = open_alike(pulled, key.as_deref())?;
     let infos: Vec<Vec<TensorInfo<'_>>> = checkpoints.iter().map(tensor_infos).collect();
     let subject = |source: AnalysisError| AppError::Analysis { subject: subject_of(&source, pulled), source };
     let Some((pretrained, fine_tuned)) = infos.split_first() else {
@@ -225,11 +225,45 @@ pub(super) fn compute(
     Ok((layers, fits))
 }
 
+/// The layers of one checkpoint as they are when every other has the same.
+pub(super) fn alone(
+    pulled: &Pulled,
+    narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
+) -> Result<Layers, AppError> {
+    let checkpoint = open(pulled, None)?;
+    let infos = tensor_infos(&checkpoint);
+    let subject = |source| AppError::Analysis { subject: pulled.record.input.clone(), source };
+    align(&infos, &[infos.clone(), infos.clone()], DtypeRule::Same).and_then(narrow).map_err(subject)
+}
+
+/// Opens checkpoints of one model. What a framework put before every name of some of them is dropped where the others
+/// lack it.
+pub(super) fn open_alike(pulled: &[Pulled], key: Option<&str>) -> Result<Vec<Checkpoint>, AppError> {
+    let key = || key.map(str::to_owned);
+    let mut checkpoints = pulled.iter().map(|pulled| open(pulled, key())).collect::<Result<Vec<_>, _>>()?;
+    let names = |checkpoint: &Checkpoint| checkpoint.tensors().iter().map(|info| info.name.clone()).collect();
+    let names: Vec<Vec<String>> = checkpoints.iter().map(names).collect();
+    let names: Vec<Vec<&str>> = names.iter().map(|names| names.iter().map(String::as_str).collect()).collect();
+    for ((checkpoint, pulled), prefix) in checkpoints.iter_mut().zip(pulled).zip(prefixes_to_drop(&names)) {
+        if let Some(prefix) = prefix {
+            *checkpoint = open_with(
+                pulled,
+                OpenOptions { key: key(), prefixes: Prefixes::Drop(prefix), ..OpenOptions::default() },
+            )?;
+        }
+    }
+    Ok(checkpoints)
+}
+
 pub(super) fn open(pulled: &Pulled, key: Option<String>) -> Result<Checkpoint, AppError> {
+    open_with(pulled, OpenOptions { key, ..OpenOptions::default() })
+}
+
+fn open_with(pulled: &Pulled, options: OpenOptions) -> Result<Checkpoint, AppError> {
     let present = pulled.parts.as_ref().map(|parts| parts.present.clone());
     let verify_crc = pulled.record.verified != Verified::Whole;
     let scratch = Some(pulled.scratch.clone());
-    let options = OpenOptions { key, verify_crc, present, scratch, ..OpenOptions::default() };
+    let options = OpenOptions { verify_crc, present, scratch, ..options };
     Checkpoint::open(&pulled.path, &options).map_err(AppError::checkpoint("open", &pulled.record.input))
 }
 

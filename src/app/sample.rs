@@ -114,8 +114,7 @@ fn draw_all(
     options: &SampleOptions,
     progress: &Progress,
 ) -> Result<Vec<Sampled>, AppError> {
-    let checkpoints =
-        pulled.iter().map(|pulled| fit::open(pulled, fit.record.key.clone())).collect::<Result<Vec<_>, _>>()?;
+    let checkpoints = fit::open_alike(pulled, fit.record.key.as_deref())?;
     let numerics = |source| AppError::Analysis { subject: fit.record.model.clone(), source };
     let vectors = fit.layers.iter().map(|layer| fit::task_vectors(&checkpoints, pulled, &layer.layer));
     let vectors = vectors.collect::<Result<Vec<_>, _>>().map_err(|trouble| match trouble {

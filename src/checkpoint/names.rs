@@ -51,6 +51,24 @@ pub(super) fn apply(policy: &Prefixes, names: &[String]) -> Result<Vec<String>, 
     }
 }
 
+/// The prefix that each of several checkpoints of one model has before all names of the one with the shortest: Lightning
+/// calls `net.head.weight` what is `head.weight` in a bare state dict. Only where both have the same names otherwise.
+pub fn prefixes_to_drop(checkpoints: &[Vec<&str>]) -> Vec<Option<String>> {
+    let none = || vec![None; checkpoints.len()];
+    let length = |names: &&Vec<&str>| names.iter().map(|name| name.len()).sum::<usize>();
+    let Some(shortest) = checkpoints.iter().filter(|names| !names.is_empty()).min_by_key(length) else { return none() };
+    let bare: HashSet<&str> = shortest.iter().copied().collect();
+    let Some(least) = shortest.iter().min() else { return none() };
+    let prefix = |names: &Vec<&str>| {
+        // What the others start with, the name that sorts first starts with too, and so has that of the bare ones left.
+        let prefix = names.iter().min()?.strip_suffix(least)?;
+        let stripped = |name: &&str| name.strip_prefix(prefix).is_some_and(|name| bare.contains(name));
+        let same = names.len() == bare.len() && prefix.ends_with('.') && names.iter().all(stripped);
+        same.then(|| prefix.to_owned())
+    };
+    checkpoints.iter().map(prefix).collect()
+}
+
 fn without_wrappers(name: &str) -> String {
     if !WRAPPER_COMPONENTS.iter().any(|component| name.contains(component)) {
         return name.to_owned();
@@ -74,6 +92,23 @@ mod tests {
         assert_eq!(apply(&Prefixes::Keep, &wrapped).unwrap(), wrapped);
         let mixed = names(&["module.a", "b"]);
         assert_eq!(apply(&Prefixes::Wrappers, &mixed).unwrap(), mixed);
+    }
+
+    #[test]
+    fn what_a_framework_puts_before_all_names_is_found() {
+        let bare = vec!["head.weight", "body.weight"];
+        let framed = vec!["net.body.weight", "net.head.weight"];
+        let deeper = vec!["a.b.head.weight", "a.b.body.weight"];
+        let found = prefixes_to_drop(&[framed.clone(), bare.clone(), deeper]);
+        assert_eq!(found, [Some("net.".to_owned()), None, Some("a.b.".to_owned())]);
+        assert_eq!(prefixes_to_drop(&[framed.clone(), framed.clone()]), [None, None]);
+        let others =
+            [vec!["net.head.weight", "head.weight"], vec!["net.head.weight"], vec!["nethead.weight", "netbody.weight"]];
+        for other in others {
+            assert_eq!(prefixes_to_drop(&[bare.clone(), other.clone()]), [None, None], "{other:?}");
+        }
+        assert_eq!(prefixes_to_drop(&[]), []);
+        assert_eq!(prefixes_to_drop(&[vec![], bare]), [None, None]);
     }
 
     #[test]

@@ -22,9 +22,9 @@ PAGE = 2
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
-def ours(*arguments, code=0):
+def ours(*arguments, code=0, **environment):
     command = [BINARY, "--json", *map(str, arguments)]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout) if code == 0 else done.stderr
 
@@ -82,8 +82,8 @@ class S3(Cloud):
             if not found:
                 return self.send(404)
             version, body = found
-            headers = {"x_amz_version_id": version} if version else {}
-            return self.send_ranged(body, ETag=f'"{hashlib.md5(body).hexdigest()}"', Last_Modified=DATE, **headers)
+            return self.send_ranged(body, ETag=f'"{hashlib.md5(body).hexdigest()}"', Last_Modified=DATE,
+                                    Content_Type="binary/octet-stream", x_amz_version_id=version)
         # The SDK lists in the first version of that API, we in the second.
         after = query.get("marker") or query.get("continuation-token") or ""
         found, more = self.page(query.get("prefix", ""), after)
@@ -190,8 +190,12 @@ def test_manifests_are_the_same_and_read_by_both(cloud, name, project, api, tmp_
 
     # A newer object does not pass for the one that was referred to, and that one is still found by its version.
     bucket.objects["one.bin"].append(("8", b"newer"))
-    ours("artifact", "get", name("ours:v0"), "--root", tmp_path / "again", "--include", "one.bin")
+    only = ["artifact", "get", name("ours:v0"), "--include", "one.bin", "--root"]
+    ours(*only, tmp_path / "again", WANDB_CACHE_DIR=str(tmp_path / "fresh"))
     assert (tmp_path / "again" / "one.bin").read_bytes() == content["one.bin"]
+    del bucket.objects["one.bin"][0]
+    error = ours(*only, tmp_path / "gone", code=3, WANDB_CACHE_DIR=str(tmp_path / "empty"))
+    assert "no such object" in error
 
 
 @both

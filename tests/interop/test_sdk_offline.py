@@ -5,9 +5,11 @@ import json
 import os
 import pathlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy
 import pytest
@@ -17,6 +19,7 @@ from conftest import Server
 from safetensors.numpy import save_file
 
 BINARY = os.environ.get("WANDB_PCA_BIN")
+EXAMPLE = pathlib.Path(os.environ.get("WANDB_PCA_EXAMPLES", "target/debug/examples")) / "log_run"
 pytestmark = pytest.mark.skipif(not BINARY, reason="needs the command")
 
 
@@ -190,7 +193,7 @@ def test_the_official_sync_uploads_our_folder(project, api, server, other, tmp_p
     mine = snapshot(api_of(other), f"{other.entity}/{project}/{id}", tmp_path / "b")
     same(mine, theirs)
     assert {kind for kind, *_ in theirs["artifacts"]} == {"run_table", "pca"}
-    assert len(theirs["tables"]) == 6
+    assert len(theirs["tables"]) == 7
     assert any(file.startswith("media/html/pca/report_0_") for file in theirs["files"])
     assert theirs["state"] == "finished" and theirs["about"][0] == "shown"
     assert theirs["summary"]["pca/layers_fitted"] == 3
@@ -213,3 +216,89 @@ def test_lineage_goes_with_our_sync(project, api, server, tmp_path):
     used = sorted(artifact.name for artifact in run.used_artifacts())
     assert used == ["m_0:v0", "m_1:v0", "m_2:v0", "m_3:v0", "m_pt:v0"]
     assert run.project == project
+
+
+SDK_SESSION = """
+    import sys, wandb
+    run = wandb.init(id="sessions", resume="allow", config={"from " + sys.argv[1]: True},
+                     settings=wandb.Settings(x_stats_sampling_interval=0.2))
+    for x in range(3):
+        run.log({"x": x})
+        print(f"said {x} in {sys.argv[1]}")
+        time.sleep(0.3)
+    run.finish()
+"""
+
+
+def lines(server, run, stream):
+    """The lines of a run on the server by its own book, without what differs by nature: the times of what was printed."""
+    sql = "SELECT line, content FROM run_line JOIN run ON run.id = run_id WHERE name = ? AND stream = ? ORDER BY line"
+    with sqlite3.connect(server.data / "server.db") as book:
+        found = book.execute(sql, (run, stream)).fetchall()
+    assert [line for line, _ in found] == list(range(len(found)))
+    return [content.split(" ", 1)[1] if stream == "output" else json.loads(content) for _, content in found]
+
+
+def both_ways(folders, tmp_path, other):
+    """Sends each folder with the official client to one server and with ours to the other."""
+    for folder in folders:
+        copy = tmp_path / "copy" / folder.name
+        shutil.copytree(folder, copy)
+        official(copy)
+        assert ours("sync", folder, **at(other))["runs"][0]["state"] == "sent"
+
+
+def test_sessions_of_the_sdk_stand_one_behind_the_other(project, api, server, other, tmp_path):
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": project}
+    code = "import time\n" + textwrap.dedent(SDK_SESSION)
+    for session in ("one", "two"):
+        subprocess.run([sys.executable, "-c", code, session], env=environment, check=True, timeout=120)
+        time.sleep(1.1)
+    folders = sorted(tmp_path.glob("wandb/offline-run-*"))
+    both_ways(folders, tmp_path, other)
+    assert len(folders) == 2
+    for stream in ("history", "events", "output"):
+        theirs, mine = lines(server, "sessions", stream), lines(other, "sessions", stream)
+        assert mine == theirs, stream
+    assert mine == [f"said {x} in {session}" for session in ("one", "two") for x in range(3)]
+    assert [row["_step"] for row in lines(other, "sessions", "history")] == list(range(6))
+    assert len(lines(other, "sessions", "events")) >= 4
+    path = f"{project}/sessions"
+    theirs = snapshot(api, f"{server.entity}/{path}", tmp_path / "a")
+    mine = snapshot(api_of(other), f"{other.entity}/{path}", tmp_path / "b")
+    assert set(mine["config"]) == {"from one", "from two"}
+    same(mine, theirs)
+    # Over what the official client sent, ours finds its rows by the step that the official one decided on.
+    ours("sync", "--include-synced", *sorted((tmp_path / "copy").iterdir()))
+    assert lines(server, "sessions", "history") == lines(other, "sessions", "history")
+
+
+def test_references_and_sessions_of_ours_go_either_way(project, api, server, other, tmp_path):
+    (tmp_path / "data" / "below").mkdir(parents=True)
+    (tmp_path / "data" / "a.txt").write_text("a")
+    (tmp_path / "data" / "below" / "b.txt").write_text("b")
+    folders = []
+    for _ in range(2):
+        command = [EXAMPLE, "offline", project, "ours0001", tmp_path]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True, timeout=60)
+        folders.append(pathlib.Path(done.stdout.strip()))
+    both_ways(folders, tmp_path, other)
+    for stream in ("history", "output"):
+        assert lines(other, "ours0001", stream) == lines(server, "ours0001", stream), stream
+    assert [row["_step"] for row in lines(other, "ours0001", "history")] == list(range(4))
+    path = f"{project}/ours0001"
+    theirs = snapshot(api, f"{server.entity}/{path}", tmp_path / "a")
+    same(snapshot(api_of(other), f"{other.entity}/{path}", tmp_path / "b"), theirs)
+    entries = {}
+    for there, entity in ((api, server.entity), (api_of(other), other.entity)):
+        manifest = there.artifact(f"{entity}/{project}/referring:latest").manifest
+        entries[entity, there] = {name: (entry.ref, entry.digest, entry.size) for name, entry in manifest.entries.items()}
+    theirs, mine = entries.values()
+    assert mine == theirs
+    # As the SDK itself refers to them.
+    artifact = wandb.Artifact("referring", "dataset")
+    artifact.add_reference((tmp_path / "data").as_uri(), name="data")
+    artifact.add_reference("https://example.org/far.csv", name="far.csv", checksum=False)
+    assert {name: (entry.ref, entry.digest) for name, entry in artifact.manifest.entries.items()} == {
+        name: (ref, digest) for name, (ref, digest, _) in mine.items() if ref
+    }

@@ -142,6 +142,36 @@ def test_a_store_is_shared_both_ways(name, project, web, tmp_path, monkeypatch):
     assert read(tmp_path / "3") == here and len(Shelf.asked) == asked
 
 
+def test_what_references_brought_is_looked_after(name, project, web, tmp_path):
+    Shelf.shelf = {"/x/one.bin": os.urandom(1000), "/x/two.bin": os.urandom(2000)}
+    artifact = wandb.Artifact("model", "dataset")
+    for path in Shelf.shelf:
+        artifact.add_reference(web + path)
+    log(project, artifact)
+    cache = {"WANDB_CACHE_DIR": str(tmp_path / "cache")}
+    ours("artifact", "get", name("model:v0"), "--root", tmp_path / "got", **cache)
+    listed = ours("cache", "ls", **cache)["objects"]
+    assert {(object["names"][0].rsplit("/", 1)[1], object["size"]) for object in listed} == {("one.bin", 1000),
+                                                                                          ("two.bin", 2000)}
+    assert all(object["state"] == "as it came" and object["digest"].startswith("etag:") for object in listed)
+    assert all(object["verified"] is False for object in listed)
+    info = ours("cache", "info", **cache)
+    assert info["references"] == {"files": 2, "bytes": 3000} == info["unverified"] == info["objects"]
+    assert ours("cache", "verify", **cache)["ok"]["files"] == 2
+    [one, two] = sorted(listed, key=lambda object: object["size"])
+    pathlib.Path(one["path"]).write_bytes(b"changed")
+    assert "the store has 1 corrupt object" in ours("cache", "verify", "--remove", code=5, **cache)
+    assert [object["path"] for object in ours("cache", "ls", **cache)["objects"]] == [two["path"]]
+    # What the SDK put there has nothing to be held to, until we used it.
+    code = f"import wandb; wandb.Api().artifact({name('model:v0')!r}).download({str(tmp_path / '2')!r})"
+    subprocess.run([os.sys.executable, "-c", code], env=os.environ | cache, check=True)
+    assert ours("cache", "verify", **cache)["unproven"] == {"files": 1, "bytes": 1000}
+    assert ours("cache", "prune", "--max-size", "1500", **cache)["left"] <= 1500
+    assert len(ours("cache", "ls", **cache)["objects"]) <= 1
+    ours("cache", "prune", "--max-size", "0", **cache)
+    assert ours("cache", "info", **cache)["objects"] == {"files": 0, "bytes": 0}
+
+
 @pytest.mark.parametrize("kind", ["http", "file"])
 def test_targets_that_changed_are_refused_by_both(kind, name, project, web, api, tmp_path):
     local = tmp_path / "x.bin"

@@ -69,7 +69,7 @@ class Recorder:
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def environment(self):
-        return {**os.environ, "WANDB_BASE_URL": f"http://127.0.0.1:{self.port}", "WANDB_CONSOLE": "off"}
+        return {**os.environ, "WANDB_BASE_URL": f"http://127.0.0.1:{self.port}", "WANDB_CONSOLE": "wrap"}
 
     def operations(self):
         """Variables of each GraphQL operation, by name, in order."""
@@ -112,6 +112,7 @@ SDK_JOB = """
         file.write("weights")
     run.log_artifact(artifact).wait()
     run.summary["best"] = 3
+    print("done")
     run.finish()
 """
 

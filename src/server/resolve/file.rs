@@ -34,8 +34,8 @@ enum Upload {
     None,
     /// To this path, with these headers.
     Whole { path: String, headers: Vec<String> },
-    /// In parts.
-    Parts { upload: String, numbers: Vec<i64>, headers: Vec<String> },
+    /// In parts. The path is given beside them, as W&B does: the official client takes a file without one for stored.
+    Parts { path: String, upload: String, numbers: Vec<i64>, headers: Vec<String> },
 }
 
 /// A file as the schema shows it.
@@ -115,17 +115,16 @@ impl FileNode {
     }
 
     /// The same, in parts.
-    pub(super) fn wanted_in_parts(artifact: i64, name: &str, (upload, numbers): (String, Vec<i64>)) -> Self {
-        let storage_path = Some(format!("wandb_artifacts/parts/{upload}"));
+    pub(super) fn in_parts(self, upload: String, numbers: Vec<i64>) -> Self {
+        let path = match self.upload {
+            Upload::Whole { path, .. } | Upload::Parts { path, .. } => path,
+            Upload::None => String::new(),
+        };
+        let headers = vec!["Content-Type:application/octet-stream".to_owned()];
         Self {
-            birth: Some(artifact),
-            storage_path,
-            upload: Upload::Parts {
-                upload,
-                numbers,
-                headers: vec!["Content-Type:application/octet-stream".to_owned()],
-            },
-            ..Self::new(ids::encode("ArtifactUpload", artifact), name)
+            storage_path: Some(format!("wandb_artifacts/parts/{upload}")),
+            upload: Upload::Parts { path, upload, numbers, headers },
+            ..self
         }
     }
 
@@ -195,8 +194,10 @@ impl Resolve for FileNode {
             // Demanded by the schema also where there is nothing to fetch.
             "directUrl" => ResolvedValue::leaf(self.url(ask).unwrap_or_default()),
             "uploadUrl" => match &self.upload {
-                Upload::Whole { path, .. } => ResolvedValue::leaf(ask.context.signed("PUT", path)),
-                Upload::None | Upload::Parts { .. } => ResolvedValue::null(),
+                Upload::Whole { path, .. } | Upload::Parts { path, .. } => {
+                    ResolvedValue::leaf(ask.context.signed("PUT", path))
+                }
+                Upload::None => ResolvedValue::null(),
             },
             "uploadHeaders" => match &self.upload {
                 Upload::Whole { headers, .. } | Upload::Parts { headers, .. } => {

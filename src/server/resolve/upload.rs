@@ -124,7 +124,7 @@ fn file_answer(db: &Connection, spec: &FileSpec) -> Result<FileNode, Fault> {
         Some(parts) => {
             let upload = start_multipart(db, &artifact, &md5, parts)?;
             let numbers = parts.iter().map(|part| part.part_number).collect();
-            Ok(FileNode::wanted_in_parts(artifact.id, &spec.name, (upload, numbers)))
+            Ok(FileNode::wanted(artifact.id, &spec.name, &md5).in_parts(upload, numbers))
         }
     }
 }

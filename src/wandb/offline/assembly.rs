@@ -295,7 +295,7 @@ impl Assembly {
         let seconds = |seconds: f64| Value::from(seconds).to_string();
         line.set(&["_wandb"], "true".to_owned());
         line.set(&["_timestamp"], seconds(time.seconds_f64()));
-        line.set(&["_runtime"], seconds(time.seconds_f64() - start.seconds_f64()));
+        line.set(&["_runtime"], seconds(time.since(start)));
         Some(Step::Line(Stream::Events, line.text()))
     }
 }

@@ -78,4 +78,10 @@ impl Timestamp {
     pub(crate) fn seconds_f64(self) -> f64 {
         self.seconds as f64 + f64::from(self.nanos) / 1e9
     }
+
+    /// Seconds since another time, exact to the nanosecond.
+    pub(crate) fn since(self, earlier: Self) -> f64 {
+        let nanos = |time: Self| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+        (nanos(self) - nanos(earlier)) as f64 / 1e9
+    }
 }
