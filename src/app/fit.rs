@@ -232,6 +232,17 @@ pub(super) fn compute(
     Ok((layers, fits))
 }
 
+/// The layers of one checkpoint as they are when every other has the same.
+pub(super) fn alone(
+    pulled: &Pulled,
+    narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
+) -> Result<Layers, AppError> {
+    let checkpoint = open(pulled, None)?;
+    let infos = tensor_infos(&checkpoint);
+    let subject = |source| AppError::Analysis { subject: pulled.record.input.clone(), source };
+    align(&infos, &[infos.clone(), infos.clone()], DtypeRule::Same).and_then(narrow).map_err(subject)
+}
+
 /// Opens checkpoints of one model. What a framework put before every name of some of them is dropped where the others
 /// lack it.
 pub(super) fn open_alike(pulled: &[Pulled], key: Option<&str>) -> Result<Vec<Checkpoint>, AppError> {

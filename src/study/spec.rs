@@ -90,6 +90,11 @@ impl LayerFilter {
         Ok(Self { include, exclude, include_set, exclude_set })
     }
 
+    /// Whether every layer takes part.
+    pub fn takes_all(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
     /// Whether a layer of this name takes part.
     pub fn admits(&self, layer: &str) -> bool {
         (self.include.is_empty() || self.include_set.is_match(layer)) && !self.exclude_set.is_match(layer)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{AnalysisError, Layers};
@@ -13,13 +14,15 @@ use crate::app::fit::{self, FitOptions};
 use crate::app::fit_folder::{Fit, GRAM_FILE};
 use crate::app::input::Input;
 use crate::app::lock::{LOCK_FILE, Lock};
+use crate::app::parts::MOST_SHARE;
 use crate::app::pull::Pulled;
 use crate::app::roots;
 use crate::digest::Sha256;
 use crate::store::write_durable;
 use crate::study::{self, Cell, LayerFilter, Plan, ShardId, split};
 
-use super::inputs::{Survey, obtain};
+use super::inputs::{Survey, listing, obtain};
+use super::run::explain;
 use super::{Study, StudyError, Unit};
 
 /// What is written beside the fit of a unit, last: without it the fit is not finished.
@@ -63,11 +66,81 @@ impl<'p> Material<'p> {
     }
 }
 
+/// A unit to compute, and how much of its checkpoints is fetched for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order<'u> {
+    pub(super) unit: &'u Unit,
+    /// Only the layers of this shard; all that the study takes otherwise.
+    fetch: Option<ShardId>,
+}
+
+impl<'u> Order<'u> {
+    /// A unit among all that this process does: when those are most of its task, the task's layers are fetched at once, and
+    /// every byte of the files is verified.
+    pub(super) fn of(unit: &'u Unit, all: &[Unit]) -> Self {
+        let mine = all.iter().filter(|other| other.task.id == unit.task.id && other.shard.is_some()).count();
+        let few = |shard: &ShardId| mine as f64 <= MOST_SHARE * f64::from(shard.of);
+        Self { unit, fetch: unit.shard.filter(few) }
+    }
+
+    /// Makes what the unit reads readable.
+    async fn obtain(self, study: &Study, survey: &Survey) -> Result<Vec<Pulled>, AppError> {
+        let gone = AppError::Worker { what: "the study" };
+        let inputs = Material::of(&survey.plan, &self.unit.task.id).ok_or(gone)?.inputs();
+        let wanted = match inputs.first() {
+            Some((pretrained, _)) => layers_wanted(study, survey, (pretrained, self.fetch)).await?,
+            None => None,
+        };
+        obtain(&study.session, survey, (&inputs, wanted.as_ref())).await
+    }
+
+    /// Downloads what the unit will need. Its errors are the unit's own: it will meet them again.
+    pub(super) async fn fetch_ahead(self, study: &Study, survey: &Survey) {
+        if let Err(error) = self.obtain(study, survey).await {
+            tracing::debug!("fetching ahead: {}", explain(&error));
+        }
+    }
+}
+
+/// The layers to fetch for a shard, or for everything that the study takes; nothing when that is all of them. The
+/// pretrained checkpoint says which there are.
+pub(super) async fn layers_wanted(
+    study: &Study,
+    survey: &Survey,
+    (pretrained, shard): (&study::Input, Option<ShardId>),
+) -> Result<Option<GlobSet>, AppError> {
+    let shard = shard.filter(|shard| shard.of > 1);
+    let filter = study.spec.layers.clone();
+    if shard.is_none() && filter.takes_all() {
+        return Ok(None);
+    }
+    let listed = listing(&study.session, survey, pretrained).await?;
+    run_blocking("the listing", move || {
+        let layers = fit::alone(&listed, |layers| keep(&filter, layers))?;
+        let layers = match shard {
+            Some(shard) => part(layers, shard).0,
+            None => layers,
+        };
+        let names: Vec<String> = layers.layers.iter().flat_map(|layer| names_of(&layer.name)).collect();
+        // A shard may have no layer, and then nothing is fetched.
+        fit::globs(&names).map(|globs| Some(globs.unwrap_or_default()))
+    })
+    .await
+}
+
+/// Globs of what a layer may be called in checkpoints of the same model: by its name, with something before it, or without
+/// the first part of it.
+fn names_of(layer: &str) -> impl Iterator<Item = String> {
+    let name = globset::escape(layer);
+    let bare = layer.split_once('.').map(|(_, rest)| globset::escape(rest));
+    [format!("*.{name}"), name].into_iter().chain(bare)
+}
+
 /// Makes the fit of a unit and returns the digest of its numbers.
-pub(super) async fn compute(study: &Study, survey: &Survey, unit: &Unit) -> Result<String, AppError> {
-    let gone = AppError::Worker { what: "the study" };
+pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) -> Result<String, AppError> {
+    let (unit, gone) = (order.unit, AppError::Worker { what: "the study" });
     let material = Material::of(&survey.plan, &unit.task.id).ok_or(gone)?;
-    let pulled = obtain(&study.session, survey, &material.inputs()).await?;
+    let pulled = order.obtain(study, survey).await?;
     let options = options(study, &material, &pulled)?;
     let (filter, progress, unit) = (study.spec.layers.clone(), study.session.progress.clone(), unit.clone());
     let folder = match unit.shard {
@@ -83,7 +156,11 @@ pub(super) async fn compute(study: &Study, survey: &Survey, unit: &Unit) -> Resu
             note.layers = layers.layers.len();
             Ok(match unit.shard {
                 None => layers,
-                Some(shard) => part(layers, shard, &mut note),
+                Some(shard) => {
+                    let (layers, first) = part(layers, shard);
+                    note.first = first;
+                    layers
+                }
             })
         };
         let (layers, fits) = fit::compute(&pulled, (None, options.measure), &progress, narrow)?;
@@ -121,21 +198,20 @@ pub(super) fn read_note(folder: &Path) -> Option<UnitNote> {
 
 /// The layers that the study takes.
 fn keep(filter: &LayerFilter, layers: Layers) -> Result<Layers, AnalysisError> {
-    if filter.include().is_empty() && filter.exclude().is_empty() {
+    if filter.takes_all() {
         return Ok(layers);
     }
     layers.select(|layer| filter.admits(&layer.name))
 }
 
-/// The layers of one shard; there may be none when there are more shards than layers.
-fn part(mut layers: Layers, shard: ShardId, note: &mut UnitNote) -> Layers {
+/// The layers of one shard, of which there may be none when there are more shards than layers, and the position of the first.
+fn part(mut layers: Layers, shard: ShardId) -> (Layers, usize) {
     let bytes: Vec<u64> =
         layers.layers.iter().map(|layer| layer.parameters as u64 * layer.dtype.size() as u64).collect();
     let range = split(&bytes, shard.of).into_iter().nth(shard.index as usize).unwrap_or(0..0);
-    note.first = range.start;
     layers.layers.truncate(range.end);
     layers.layers.drain(..range.start);
-    layers
+    (layers, range.start)
 }
 
 /// The fit's options: names for its record, nothing to pull.

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 
 use crate::app::AppError;
 use crate::app::fit_record::InputRecord;
 use crate::app::input::{Input, InputError, Seeded};
 use crate::app::lock::{LockedArtifact, LockedFile};
-use crate::app::pull::{Pulled, choose, local, pull};
+use crate::app::parts::{Extent, Wish, pull_parts};
+use crate::app::pinned::Pins;
+use crate::app::pull::{Pulled, choose, local};
 use crate::app::resolve::{Resolved, all, qualify, versions, with_manifests};
 use crate::app::session::Session;
 use crate::digest::Digest;
@@ -18,6 +21,7 @@ use crate::report::input::Verified;
 use crate::store::write_durable;
 use crate::study::{self, Found, Inventory, Plan, plan};
 
+use super::compute::layers_wanted;
 use super::{Study, StudyError};
 
 /// Name of the file that pins the inputs.
@@ -191,42 +195,70 @@ impl Pinned {
     }
 }
 
-/// Makes these inputs readable: from the store without a question, else over the network, pinned to their versions.
+/// Makes these inputs readable, pinned to their versions: from the store without a question, else over the network. Of what
+/// is not here as a whole, only the `wanted` layers are fetched where that is cheaper.
 pub(super) async fn obtain(
     session: &Session,
     survey: &Survey,
-    inputs: &[(&study::Input, Option<u64>)],
+    (inputs, wanted): (&[(&study::Input, Option<u64>)], Option<&GlobSet>),
 ) -> Result<Vec<Pulled>, AppError> {
     let pinned = |input: &study::Input| {
         let missing = || AppError::Offline { what: input.reference.clone() };
         survey.pinned.get(&input.reference).ok_or_else(missing)
     };
-    let mut wanted = Vec::new();
-    for (input, seed) in inputs {
+    let mut lacking = Vec::new();
+    for (at, (input, seed)) in inputs.iter().enumerate() {
         if pinned(input)?.take_from_store(session, (&input.reference, *seed))?.is_none() {
-            wanted.push(Seeded { seed: *seed, input: Input::parse(&input.found.version)? });
+            lacking.push((at, Seeded { seed: *seed, input: Input::parse(&input.found.version)? }));
         }
     }
-    if !wanted.is_empty() {
-        pull(session, &wanted, None).await?;
+    let mut parts = BTreeMap::new();
+    if !lacking.is_empty() {
+        let asked: Vec<_> = lacking.iter().map(|(_, seeded)| (seeded, None)).collect();
+        let layers = wanted.cloned();
+        let extent = if layers.is_some() { Extent::Cheaper } else { Extent::Whole };
+        let wish = Wish { layers, key: None, extent };
+        let had = pull_parts(session, &asked, (&Pins::default(), &wish)).await?;
+        parts.extend(lacking.iter().map(|(at, _)| *at).zip(had).filter(|(_, pulled)| pulled.parts.is_some()));
     }
     let mut pulled = Vec::with_capacity(inputs.len());
-    for (input, seed) in inputs {
-        let here = pinned(input)?.take_from_store(session, (&input.reference, *seed))?;
+    for (at, (input, seed)) in inputs.iter().enumerate() {
+        let here = match parts.remove(&at) {
+            Some(part) => Some(named(part, &input.reference)),
+            None => pinned(input)?.take_from_store(session, (&input.reference, *seed))?,
+        };
         pulled.push(here.ok_or_else(|| AppError::Offline { what: input.reference.clone() })?);
     }
     Ok(pulled)
 }
 
-/// Fetches everything the plan needs, so that its tasks need no network.
+/// As the study names it, not as the version that it was fetched as.
+fn named(mut pulled: Pulled, reference: &str) -> Pulled {
+    reference.clone_into(&mut pulled.record.input);
+    if let Some(locked) = &mut pulled.locked {
+        reference.clone_into(&mut locked.reference);
+    }
+    pulled
+}
+
+/// What lists the layers of a checkpoint, without fetching any of them where it is not here as a whole.
+pub(super) async fn listing(session: &Session, survey: &Survey, input: &study::Input) -> Result<Pulled, AppError> {
+    let none = GlobSet::empty();
+    let listed = obtain(session, survey, (&[(input, None)], Some(&none))).await?;
+    listed.into_iter().next().ok_or(AppError::Worker { what: "the study" })
+}
+
+/// Fetches everything the plan needs, so that its tasks need no network: the layers that the study takes, where they are
+/// few, else all.
 ///
 /// # Errors
 /// As for a download.
 pub async fn prefetch(study: &Study, survey: &Survey) -> Result<(), AppError> {
     survey.plan.check().map_err(StudyError::from)?;
     for cell in &survey.plan.cells {
+        let wanted = layers_wanted(study, survey, (&cell.pretrained, None)).await?;
         let inputs: Vec<_> = cell.checkpoints().map(|input| (input, None)).collect();
-        obtain(&study.session, survey, &inputs).await?;
+        obtain(&study.session, survey, (&inputs, wanted.as_ref())).await?;
     }
     Ok(())
 }

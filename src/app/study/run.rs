@@ -7,8 +7,8 @@ use crate::app::{AppError, FailureKind};
 use crate::study::{Ledger, Limits, Log, ShardId, Standing, Task};
 use crate::wandb::Run;
 
-use super::compute::{Material, compute, finished};
-use super::inputs::{Survey, obtain};
+use super::compute::{Material, Order, compute, finished};
+use super::inputs::Survey;
 use super::log::{abandon_cell, begin_cell, log_task};
 use super::{Study, StudyError, Unit, units};
 
@@ -155,9 +155,10 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
         } else {
             claim.begin()?;
             let started = Instant::now();
-            let next = open.next().and_then(|at| units.get(at));
+            let (order, next) = (Order::of(unit, units), open.next().and_then(|at| units.get(at)));
+            let next = next.map(|next| Order::of(next, units));
             let computed;
-            (computed, run) = compute_in_run(study, survey, (unit, next)).await?;
+            (computed, run) = compute_in_run(study, survey, (order, next)).await?;
             match computed {
                 Ok(result) => {
                     claim.done(result, started.elapsed().as_secs_f64())?;
@@ -185,9 +186,15 @@ type Computed = (Result<String, AppError>, Option<Run>);
 async fn compute_in_run(
     study: &Study,
     survey: &Survey,
-    (unit, next): (&Unit, Option<&Unit>),
+    (order, next): (Order<'_>, Option<Order<'_>>),
 ) -> Result<Computed, AppError> {
-    let work = async { tokio::join!(compute(study, survey, unit), fetch_ahead(study, survey, next)).0 };
+    let unit = order.unit;
+    let ahead = async {
+        if let Some(next) = next {
+            next.fetch_ahead(study, survey).await;
+        }
+    };
+    let work = async { tokio::join!(compute(study, survey, order), ahead).0 };
     let Some(run) = begin_cell(study, survey, unit).await else { return Ok((work.await, None)) };
     match run.unless_stopped(work).await {
         Ok(Ok(result)) => Ok((Ok(result), Some(run))),
@@ -206,14 +213,6 @@ fn failure(ledger: &Ledger, task: &Task) -> Option<TaskFailure> {
             Some(TaskFailure { task: task.id.clone(), error: format!("interrupted on {worker}") })
         }
         _ => None,
-    }
-}
-
-/// Downloads what the next unit needs. Its errors are that unit's own: it will meet them again.
-async fn fetch_ahead(study: &Study, survey: &Survey, unit: Option<&Unit>) {
-    let Some(material) = unit.and_then(|unit| Material::of(&survey.plan, &unit.task.id)) else { return };
-    if let Err(error) = obtain(&study.session, survey, &material.inputs()).await {
-        tracing::debug!("fetching ahead: {}", explain(&error));
     }
 }
 
