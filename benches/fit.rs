@@ -4,7 +4,12 @@
 //!
 //! ```text
 //! cargo bench --bench fit -- [--dir FOLDER] [--python PYTHON] [--seeds N] [--repeat N] [--model vit-b-16|small]
+//!                            [--curve 10,20,40,70]
+//! RUSTFLAGS="--cfg avx2_only" cargo bench --bench fit     # what CPUs without AVX-512 get
 //! ```
+//!
+//! `--curve` measures the fit alone for several numbers of seeds: how time grows with N. `--model small --seeds 70` is the shape
+//! of 7 datasets × 10 seeds.
 //!
 //! Checkpoints are made in FOLDER where they are not there yet (4.7 GB for 10 seeds), otherwise in a temporary folder.
 
@@ -18,8 +23,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rayon::prelude::*;
-use wandb_pca::analysis::{AnalysisError, DtypeRule, LayerFit, Measure, TaskVectors, TensorInfo, align, fit_layers};
-use wandb_pca::checkpoint::{Checkpoint, CheckpointError, OpenOptions, write_torch};
+use wandb_pca::analysis::{
+    AnalysisError, Combination, DtypeRule, Headline, LayerFit, Measure, TaskVectors, TensorInfo, align, fit_layers,
+    jackknife, null_model,
+};
+use wandb_pca::checkpoint::{
+    Checkpoint, CheckpointError, NamedTensor, OpenOptions, SourceError, TensorSource, write_torch,
+};
 use wandb_pca::progress::{Progress, Stage};
 use wandb_pca::tensor::Dtype;
 
@@ -30,11 +40,17 @@ type Failure = Box<dyn Error + Send + Sync>;
 fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
     match options.worker.as_deref() {
-        Some("fit") => worker(|| fit(options.folder()?, options.seeds, true)),
-        Some("fit-unchecked") => worker(|| fit(options.folder()?, options.seeds, false)),
+        Some("fit") => worker(|| told(&fit(options.folder()?, options.seeds, (true, Measure::Gram))?)),
+        Some("fit-unchecked") => worker(|| told(&fit(options.folder()?, options.seeds, (false, Measure::Gram))?)),
+        Some("fit-sure") => worker(|| sure(options.folder()?, options.seeds)),
+        Some("interference") => {
+            worker(|| told(&fit(options.folder()?, options.seeds, (false, Measure::Interference))?))
+        }
+        Some("sample") => worker(|| sample(options.folder()?, options.seeds)),
         Some("floor") => worker(|| floor(options.folder()?, options.seeds)),
         Some(other) => Err(format!("no such worker: {other}").into()),
-        None => compare(&options),
+        None if options.curve.is_empty() => compare(&options),
+        None => curve(&options),
     }
 }
 
@@ -45,12 +61,14 @@ struct Options {
     seeds: usize,
     repeat: usize,
     small: bool,
+    curve: Vec<usize>,
     worker: Option<String>,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, Failure> {
-        let mut options = Self { dir: None, python: None, seeds: 10, repeat: 5, small: false, worker: None };
+        let mut options =
+            Self { dir: None, python: None, seeds: 10, repeat: 5, small: false, curve: Vec::new(), worker: None };
         while let Some(flag) = args.next() {
             // What cargo itself passes.
             if flag == "--bench" {
@@ -63,6 +81,7 @@ impl Options {
                 "--seeds" => options.seeds = value.parse()?,
                 "--repeat" => options.repeat = value.parse::<usize>()?.max(1),
                 "--model" => options.small = value == "small",
+                "--curve" => options.curve = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
                 "--worker" => options.worker = Some(value),
                 _ => return Err(format!("unknown flag {flag}").into()),
             }
@@ -117,8 +136,8 @@ fn open(dir: &Path, seeds: usize, verify_crc: bool) -> Result<Vec<Checkpoint>, F
     Ok(paths(dir, seeds).iter().map(open).collect::<Result<_, _>>()?)
 }
 
-/// Every layer's PCA; prints the variances, so that nothing is optimised away and the paths can be compared.
-fn fit(dir: &Path, seeds: usize, verify_crc: bool) -> Result<serde_json::Value, Failure> {
+/// Every layer's PCA.
+fn fit(dir: &Path, seeds: usize, (verify_crc, measure): (bool, Measure)) -> Result<Vec<LayerFit>, Failure> {
     let checkpoints = open(dir, seeds, verify_crc)?;
     let (pretrained, fine_tuned) = checkpoints.split_first().ok_or("no checkpoints")?;
     let infos = |checkpoint: &'_ Checkpoint| -> Vec<(String, Dtype, Vec<usize>)> {
@@ -131,16 +150,105 @@ fn fit(dir: &Path, seeds: usize, verify_crc: bool) -> Result<serde_json::Value, 
         .collect();
     let layers = align(&views[0], &views[1..], DtypeRule::Same)?;
     let task = Progress::silent().begin(Stage::Compute, "fit", None);
-    let fits: Vec<LayerFit> = fit_layers(
+    Ok(fit_layers(
         &layers.layers,
         |layer| {
             let seeds = fine_tuned.iter().map(|c| c.tensor(&layer.name)).collect::<Result<_, CheckpointError>>()?;
             Ok::<_, FitError>(TaskVectors::new(&*layer.name, pretrained.tensor(&layer.name)?, seeds)?)
         },
-        (Measure::Gram, &task),
-    )?;
+        (measure, &task),
+    )?)
+}
+
+/// The variances, so that nothing is optimised away and the paths can be compared.
+fn told(fits: &[LayerFit]) -> Result<serde_json::Value, Failure> {
     let variances = fits.iter().map(|fit| (fit.layer.name.clone(), serde_json::json!(fit.pca.total_variance())));
     Ok(serde_json::Value::Object(variances.collect()))
+}
+
+/// The fit with what the command adds by default: jackknife and a hundred draws of the null model for every layer.
+fn sure(dir: &Path, seeds: usize) -> Result<serde_json::Value, Failure> {
+    let fits = fit(dir, seeds, (false, Measure::Gram))?;
+    let headlines = [Headline::TotalVariance, Headline::FirstRatio, Headline::EffectiveRank];
+    fits.par_iter().try_for_each(|fit| {
+        jackknife(&fit.gram, &headlines)?;
+        null_model(&fit.gram, &headlines, (100, 0)).map(drop)
+    })?;
+    told(&fits)
+}
+
+/// A model that is the mean of the seeds, written beside them: n + 1 files read, one written.
+fn sample(dir: &Path, seeds: usize) -> Result<serde_json::Value, Failure> {
+    let checkpoints = open(dir, seeds, false)?;
+    let (pretrained, fine_tuned) = checkpoints.split_first().ok_or("no checkpoints")?;
+    let layers: Vec<_> = pretrained.tensors().iter().map(|tensor| tensor.name.clone()).collect();
+    let vectors = layers.iter().map(|layer| {
+        let seeds = fine_tuned.iter().map(|c| c.tensor(layer)).collect::<Result<_, CheckpointError>>()?;
+        Ok(TaskVectors::new(&**layer, pretrained.tensor(layer)?, seeds)?)
+    });
+    let vectors = vectors.collect::<Result<Vec<_>, Failure>>()?;
+    let weights = vec![1.0 / seeds as f64; seeds];
+    let combined = vectors.iter().zip(pretrained.tensors()).map(|(vectors, tensor)| {
+        let combination = Combination::new(vectors, weights.clone(), tensor.dtype)?;
+        Ok(Combined { combination, dtype: tensor.dtype, shape: tensor.shape.clone() })
+    });
+    let combined = combined.collect::<Result<Vec<_>, Failure>>()?;
+    let named: Vec<_> = layers.iter().zip(&combined).map(|(name, source)| NamedTensor::new(name, source)).collect();
+    let path = dir.join("sample.ckpt");
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(&path)?);
+    write_torch(&mut file, &named)?;
+    drop(file);
+    let bytes = std::fs::metadata(&path)?.len();
+    std::fs::remove_file(&path)?;
+    Ok(serde_json::json!({ "bytes": bytes }))
+}
+
+struct Combined<'v> {
+    combination: Combination<'v, 'v>,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl TensorSource for Combined<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn read_le_bytes(&self, start: usize, out: &mut [u8]) -> Result<(), SourceError> {
+        Ok(self.combination.fill(start, out)?)
+    }
+}
+
+/// The fit for several numbers of seeds of one set of files.
+fn curve(options: &Options) -> Result<(), Failure> {
+    let scratch = tempfile::tempdir()?;
+    let dir = options.dir.clone().unwrap_or_else(|| scratch.path().to_owned());
+    std::fs::create_dir_all(&dir)?;
+    let most = options.curve.iter().copied().max().unwrap_or(2);
+    make(&dir, &Options { seeds: most, dir: None, python: None, worker: None, curve: Vec::new(), ..*options })?;
+    let program = std::env::current_exe()?;
+    println!("{} rayon threads, page cache warm, medians of {}", rayon::current_num_threads(), options.repeat);
+    for &seeds in &options.curve {
+        let worker = |which: &str| {
+            let mut command = Command::new(&program);
+            command.args(["--worker", which, "--seeds", &seeds.to_string(), "--dir"]).arg(&dir);
+            command
+        };
+        measure(1, || worker("floor"))?;
+        let (floor, fit) =
+            (measure(options.repeat, || worker("floor"))?, measure(options.repeat, || worker("fit-unchecked"))?);
+        let seconds = fit.inner();
+        println!(
+            "{seeds:>4} seeds {seconds:>9.4} s, {:.2} times the floor, {:.3} ms a seed, {:.4} ms a pair of seeds, {:.1} MB private",
+            seconds / floor.inner(),
+            1e3 * seconds / seeds as f64,
+            2e3 * seconds / (seeds * (seeds + 1)) as f64,
+            fit.peak as f64 / 1e6,
+        );
+    }
+    Ok(())
 }
 
 /// Reads every byte of every tensor once, in place, and does no more than add them up.
@@ -191,6 +299,9 @@ fn compare(options: &Options) -> Result<(), Failure> {
     fit.print("fit: CRC-32 and PCA of every layer");
     let ratio = |path: &Measured| path.median() / floor.median();
     println!("fit / floor = {:.2}, without CRC-32 {:.2}", ratio(&fit), ratio(&unchecked));
+    measure(options.repeat, || worker("fit-sure"))?.print("fit, jackknife and null model");
+    measure(options.repeat.min(3), || worker("interference"))?.print("fit, signs and largest parameters");
+    measure(options.repeat.min(3), || worker("sample"))?.print("sample: the mean, one file written");
     let Some(python) = &options.python else {
         println!("the notebook's path was not measured: give --python a Python with torch and scikit-learn");
         return Ok(());

@@ -130,7 +130,7 @@ fn the_store_is_listed_verified_and_pruned() {
     bytes[100] ^= 1;
     fs::write(path, bytes).unwrap();
     let verified = cache(&["verify"]);
-    refused(&verified, 5, &["1 objects of the store are corrupt"]);
+    refused(&verified, 5, &["the store has 1 corrupt object\n"]);
     let told: Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!((&told["ok"]["files"], &told["corrupt"][0]["path"]), (&Value::from(2), &Value::from(path)));
     refused(&cache(&["verify", "--remove"]), 5, &["corrupt"]);

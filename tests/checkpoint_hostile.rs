@@ -540,12 +540,19 @@ fn every_hostile_index_is_refused_with_its_own_message() {
         ("missing shard", map("\"w\":\"b.bin\""), "b.bin"),
         ("missing tensor", map("\"w\":\"a.bin\",\"v\":\"a.bin\""), "tensor \"v\" is in shard \"a.bin\""),
         ("mixed", map("\"w\":\"a.bin\",\"v\":\"a.safetensors\""), "shard \"a.safetensors\" is safetensors"),
+        ("full of nothing", map("\"1\":\"1.safetensors\",\"2\":\"2.safetensors\""), "list 18000 tensors"),
         ("itself", map("\"w\":\"x.index.json\""), "x.index.json is no checkpoint that can be read: it is JSON"),
     ];
     let mut told_of_indices = Told::default();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.bin"), shard).unwrap();
     std::fs::write(folder.path().join("a.safetensors"), st).unwrap();
+    // Each is as many as a file of its length may list.
+    let empty: Vec<String> =
+        (0..9000).map(|at| format!("\"{at}\":{{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}")).collect();
+    for shard in ["1.safetensors", "2.safetensors"] {
+        std::fs::write(folder.path().join(shard), safetensors(&format!("{{{}}}", empty.join(",")), &[])).unwrap();
+    }
     for (name, index, expected) in corpus {
         let path = folder.path().join("x.index.json");
         std::fs::write(&path, index).unwrap();

@@ -36,6 +36,10 @@ fn the_demo_runs_and_downloads_nothing_twice() {
             assert!(fit.join(file).is_file(), "{file}");
         }
     }
+    let pair = &first["comparison"]["pairs"][0];
+    assert_eq!((&pair["first"], &pair["second"]), (&"CIFAR100".into(), &"DTD".into()));
+    assert!(pair["overlap"].as_f64().is_some_and(|overlap| (0.0..=1.0).contains(&overlap)), "{pair}");
+    assert_eq!(again["comparison"]["pairs"], first["comparison"]["pairs"]);
     let text = run(&["demo", "--data", data]);
     let text = String::from_utf8_lossy(&text.stdout);
     assert!(text.contains("model.visual.transformer.resblocks.3.mlp.c_fc.weight"), "{text}");
@@ -198,13 +202,14 @@ fn a_fit_counts_interference_and_prints_groups_when_asked() {
     assert!(first["whole_model"]["first_ratio_certainty"]["null_high"].as_f64().unwrap() > 0.0);
     let arguments =
         ["fit", "--pretrained", "pt/trained.ckpt", "--finetuned", "ft_{seed}/trained.ckpt", "--seeds", "0..2"];
-    let more = ["--out", "fit", "--interference", "--csv", "--group", "model", "--null-draws", "0"];
+    let more = ["--out", "fit", "--sti", "--csv", "--group", "model", "--null-draws", "0"];
     let run =
         |json: &[&str]| command(&[&arguments, &more[..], json].concat()).current_dir(folder.path()).output().unwrap();
     let fit = json(&run(&["--json"]));
     // Task vectors of a: (0.5, 0), (0, 0.5), (−0.5, 0): the first parameter goes both ways, and so it does in the model.
     assert_eq!((&fit["layers"][0]["sign_conflict"], &fit["layers"][1]["sign_conflict"]), (&0.5.into(), &0.0.into()));
     assert_eq!((&fit["layers"][0]["mass_top_10"], &fit["layers"][1]["mass_top_10"]), (&1.0.into(), &Value::Null));
+    assert_eq!(fit["layers"][0]["singular_interference"], Value::Null, "a vector is no matrix");
     assert!((fit["groups"][0]["sign_conflict"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-12);
     assert_eq!(fit["whole_model"]["first_ratio_certainty"]["null_high"], Value::Null);
     assert_eq!(fit["layers"][0]["total_variance"], first["layers"][0]["total_variance"]);

@@ -26,6 +26,9 @@ pub enum Measure {
     Gram,
     /// [`Interference`], which looks at every parameter by itself and takes a second pass: several times the work.
     Interference,
+    /// The same and its singular part: a singular value decomposition for each matrix of each checkpoint, seconds each for
+    /// the larger matrices of a ViT-B/16 and minutes for all.
+    SingularInterference,
 }
 
 /// Fits `layers` in parallel and measures what `measure` says, each from the task vectors that `open` returns for it; results come in the order of
@@ -47,8 +50,13 @@ where
             let vectors = open(layer)?;
             let (gram, interference) = match measure {
                 Measure::Gram => (vectors.gram(progress)?, None),
-                Measure::Interference => {
-                    let (gram, interference) = vectors.gram_and_interference(progress)?;
+                Measure::Interference | Measure::SingularInterference => {
+                    let (gram, mut interference) = vectors.gram_and_interference(progress)?;
+                    if let (Measure::SingularInterference, &[rows, columns]) = (measure, layer.shape.as_slice()) {
+                        // The share of a matrix's rank that merging leaves to each of n task vectors.
+                        let rank = (rows.min(columns) / vectors.seeds()).max(1);
+                        interference.singular = Some(vectors.singular_interference((rows, columns), rank)?);
+                    }
                     (gram, Some(interference))
                 }
             };

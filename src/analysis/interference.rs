@@ -24,22 +24,26 @@ pub struct Interference {
     /// Share of the squared norm that the largest 1 % and 10 % of the parameters hold ([`TOP`]), mean over the task vectors
     /// that are not 0; `None` when all are.
     pub mass_top: [Option<f64>; 2],
+    /// Singular task interference of the layer's matrix ([`TaskVectors::singular_interference`]); `None` where it was not
+    /// asked for, and for layers that are no matrix.
+    pub singular: Option<f64>,
 }
 
 impl Interference {
-    /// As four numbers, NaN for none, for storing.
-    pub fn to_values(self) -> [f64; 4] {
+    /// As five numbers, NaN for none, for storing.
+    pub fn to_values(self) -> [f64; 5] {
         let [first, second] = self.mass_top.map(|mass| mass.unwrap_or(f64::NAN));
-        [self.sign_conflict, self.sign_conflict_trimmed, first, second]
+        [self.sign_conflict, self.sign_conflict_trimmed, first, second, self.singular.unwrap_or(f64::NAN)]
     }
 
-    /// From [`Self::to_values`]; `None` when these are not four shares.
+    /// From [`Self::to_values`]; `None` when these are not they.
     pub fn from_values(values: &[f64]) -> Option<Self> {
-        let &[sign_conflict, sign_conflict_trimmed, first, second] = values else { return None };
+        let &[sign_conflict, sign_conflict_trimmed, first, second, singular] = values else { return None };
         let share = |x: f64| (0.0..=1.0).contains(&x);
         let mass = |x: f64| share(x).then_some(x);
         let fine = share(sign_conflict) && share(sign_conflict_trimmed);
-        fine.then(|| Self { sign_conflict, sign_conflict_trimmed, mass_top: [mass(first), mass(second)] })
+        let singular = (singular.is_finite() && singular >= 0.0).then_some(singular);
+        fine.then(|| Self { sign_conflict, sign_conflict_trimmed, mass_top: [mass(first), mass(second)], singular })
     }
 }
 
@@ -76,6 +80,7 @@ impl TaskVectors<'_> {
             sign_conflict: whole.conflicts as f64 / d,
             sign_conflict_trimmed: trimmed as f64 / d,
             mass_top: TOP.map(mass),
+            singular: None,
         };
         Ok((gram, interference))
     }

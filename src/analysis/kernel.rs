@@ -75,6 +75,11 @@ pub(super) struct Kernel(Arch);
 
 impl Kernel {
     pub(super) fn detect() -> Self {
+        // To measure what CPUs without AVX-512 get: `RUSTFLAGS="--cfg avx2_only" cargo bench --bench fit`.
+        #[cfg(all(avx2_only, target_arch = "x86_64"))]
+        if let Some(v3) = pulp::x86::V3::try_new() {
+            return Self(Arch::V3(v3));
+        }
         Self(Arch::new())
     }
 

@@ -26,6 +26,7 @@ mod layer;
 mod pca;
 mod sample;
 mod similarity;
+mod singular;
 mod spectrum;
 mod subspace;
 mod task_vector;

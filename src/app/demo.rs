@@ -12,10 +12,13 @@ use crate::tensor::{Dtype, TensorView};
 use crate::wandb::{ArtifactDraft, ArtifactName, Client, ClientOptions, RunOptions};
 
 use super::blocking::run_blocking;
+use super::compare::{CompareOptions, CompareOutcome, compare};
 use super::demo_model::{DemoModel, DemoTensor, state_dict};
 use super::error::AppError;
 use super::fit::{FitOptions, FitOutcome, fit};
+use super::fit_source::FitSource;
 use super::input::{Input, Seeded, expand};
+use super::log_compare::log_compare;
 use super::log_fit::{LogOptions, Logged, log_fit, log_samples};
 use super::sample::{ModelFormat, SampleOptions, Sampled, sample};
 use super::session::Session;
@@ -50,6 +53,10 @@ pub struct DemoOutcome {
     pub artifacts: usize,
     /// One for each dataset.
     pub fits: Vec<DemoFit>,
+    /// What the datasets say about each other.
+    pub comparison: CompareOutcome,
+    /// The run that was logged as.
+    pub compared: Logged,
     /// The sampled model.
     pub model: Sampled,
     /// The run it was logged as.
@@ -84,7 +91,8 @@ pub fn session(server: &Server, folder: &Path, progress: &Progress) -> Result<Se
     })
 }
 
-/// Makes the experiment, uploads what the server does not have, fits both datasets, samples a model, logs it all.
+/// Makes the experiment, uploads what the server does not have, fits both datasets, compares them, samples a model, logs it
+/// all.
 ///
 /// # Errors
 /// The first thing that went wrong.
@@ -102,13 +110,16 @@ pub async fn demo(session: &Session, folder: &Path) -> Result<DemoOutcome, AppEr
         let logged = log_fit(session, (&outcome.fit, &outcome.folder), &LogOptions::default()).await?;
         fits.push(DemoFit { dataset: dataset.to_owned(), outcome, logged });
     }
+    let sources = fits.iter().map(|fit| FitSource::Folder(fit.outcome.folder.clone())).collect();
+    let comparison = compare(session, CompareOptions::new(sources, folder.join("results").join("comparison"))).await?;
+    let compared = log_compare(session, &comparison, &LogOptions::default()).await?;
     let first = fits.first().ok_or(AppError::Worker { what: "the demo" })?;
     let mut options = SampleOptions::new(first.outcome.folder.clone());
     options.formats = vec![ModelFormat::Torch, ModelFormat::Safetensors];
     let (fit, models) = sample(session, options).await?;
     let sample = log_samples(session, (&fit, &models), &LogOptions::default()).await?;
     let model = models.into_iter().next().ok_or(AppError::Worker { what: "the demo" })?;
-    Ok(DemoOutcome { uploaded, artifacts, fits, model, sample })
+    Ok(DemoOutcome { uploaded, artifacts, fits, comparison, compared, model, sample })
 }
 
 fn parse(name: &str) -> Result<Input, AppError> {

@@ -29,6 +29,7 @@ use super::pull::{Choice, Pulled, choose_pinned, pull_chosen};
 use super::resolve::all;
 use super::roots;
 use super::session::Session;
+use super::table_files::write_csv;
 
 /// What to fit.
 #[derive(Debug, Clone)]
@@ -60,6 +61,8 @@ pub struct FitOptions {
     pub extent: Extent,
     /// What to do with the lock in `folder`, where there is one.
     pub lock: LockMode,
+    /// Whether the tables are written as CSV, too.
+    pub csv: bool,
 }
 
 impl FitOptions {
@@ -79,6 +82,7 @@ impl FitOptions {
             file: None,
             extent: Extent::default(),
             lock: LockMode::default(),
+            csv: false,
         }
     }
 
@@ -191,6 +195,9 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
         })?;
         let fit = Fit::new(record(&options, &pulled, &layers, &fits)?, fits, lock);
         fit.write(&options.folder)?;
+        if options.csv {
+            write_csv(&options.folder, &fit.tables()?)?;
+        }
         let place = |count| (options.folder.as_path(), count);
         let components = options.components.map(|count| components::write(&fit, &pulled, place(count), &progress));
         if !fit.lock.artifacts.is_empty() {

@@ -1,7 +1,7 @@
 //! A fit on disk: `fit.json`, `layers.parquet`, `components.parquet`, `groups.parquet`, `gram.safetensors` and the lock.
 //!
 //! `gram.safetensors` holds for each layer `<layer>/gram` (n × n), `<layer>/explained_variance` (min(n, d)) and
-//! `<layer>/left_vectors` (n × rank), and where it was measured `<layer>/interference` (4), all F64: the dual coefficients are the left vectors divided by the singular values.
+//! `<layer>/left_vectors` (n × rank), and where it was measured `<layer>/interference` (5), all F64: the dual coefficients are the left vectors divided by the singular values.
 //! `fit.json` is written last, so a folder without it is no fit yet.
 
 use std::fs;
@@ -138,7 +138,7 @@ impl Fit {
             }
             if let Some(interference) = fit.interference {
                 let bytes: Vec<u8> = interference.to_values().iter().flat_map(|value| value.to_le_bytes()).collect();
-                let view = TensorView::contiguous(Dtype::F64, vec![4], bytes).map_err(damaged)?;
+                let view = TensorView::contiguous(Dtype::F64, vec![5], bytes).map_err(damaged)?;
                 tensors.push((format!("{}/interference", fit.layer.name), view));
             }
         }

@@ -79,6 +79,7 @@ fn layer_row(fit: &LayerFit, draws: usize) -> Result<LayerRow, AnalysisError> {
         row.sign_conflict = Some(found.sign_conflict);
         row.sign_conflict_trimmed = Some(found.sign_conflict_trimmed);
         [row.mass_top_1, row.mass_top_10] = found.mass_top;
+        row.singular_interference = found.singular;
     }
     Ok(row)
 }

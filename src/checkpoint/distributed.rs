@@ -65,7 +65,9 @@ pub(super) fn open(folder: &Path, options: &OpenOptions) -> Result<Checkpoint, C
 /// Bytes of all files of a folder.
 fn bytes_in(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).filter(|metadata| metadata.is_file()).map(|file| file.len()).sum()
+    // Not the entry's own metadata: a link counts as what it leads to.
+    let files = files.filter_map(|file| std::fs::metadata(file.path()).ok());
+    files.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum()
 }
 
 /// One tensor or piece, or the reason why it is not read.

@@ -3,7 +3,9 @@
 //! [`Checkpoint::open`] maps a file read-only, recognises its kind by content and lists its tensors in the order of the
 //! state dict; [`Checkpoint::tensor`] is a view of the bytes where they lie. No pickle is ever executed: a pickle is
 //! parsed into plain data ([`pickle`]), and what it describes is checked against the container before a tensor exists.
-//! Memory is bounded by the file's size plus fixed caps, each a named constant beside the parser that it protects.
+//! Memory is bounded by the length of the file and 64 MiB, whatever the file says; each cap is a named constant beside the
+//! parser that it protects. Only an nn-template archive opened without [`OpenOptions::scratch`] may take more: its wrapped
+//! checkpoint counts as another file.
 //!
 //! Refuses to guess: a kind of tensor that is not read is listed in [`Checkpoint::skipped`] with the reason, a damaged
 //! or hostile file is a [`CheckpointError`] that names file, tensor and offset. Reads local files only, but not all of

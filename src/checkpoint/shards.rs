@@ -9,11 +9,12 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use super::budget::Budget;
 use super::container::read_file;
 use super::distributed::METADATA_FILE;
 use super::error::CheckpointError;
 use super::source::Bytes;
-use super::torch::Found;
+use super::torch::{Found, TENSOR_BYTES};
 use super::{Checkpoint, Format, OpenOptions};
 
 /// Longest index that is read.
@@ -59,6 +60,14 @@ pub enum IndexError {
         shard: String,
         /// Its format.
         format: Format,
+    },
+    /// More tensors than files of this length can be about.
+    #[error("the shards up to {shard:?} list {count} tensors, too many for files so short")]
+    TooManyTensors {
+        /// The shard.
+        shard: String,
+        /// How many.
+        count: usize,
     },
     /// A tensor is not where the index says.
     #[error("the index says that tensor {tensor:?} is in shard {shard:?}, where it is not")]
@@ -107,6 +116,7 @@ pub(super) fn open_index(path: &Path, bytes: &[u8], options: &OpenOptions) -> Re
     let mut all = Vec::new();
     let mut format = None;
     let mut expected = index.by_shard();
+    let mut held = 0;
     for &shard in &shards {
         let shard_path = folder.join(shard);
         let name = shard_path.display().to_string();
@@ -117,6 +127,11 @@ pub(super) fn open_index(path: &Path, bytes: &[u8], options: &OpenOptions) -> Re
             return Err(in_index(IndexError::MixedFormats { shard: shard.to_owned(), format: shard_format }));
         }
         let wanted = expected.remove(shard).unwrap_or_default();
+        held += part.held();
+        if (all.len() + found.len()).saturating_mul(TENSOR_BYTES) > Budget::of(held).listing() {
+            let (shard, count) = (shard.to_owned(), all.len() + found.len());
+            return Err(in_index(IndexError::TooManyTensors { shard, count }));
+        }
         all.extend(select(wanted, shard, found).map_err(in_index)?.into_iter().map(|found| (parts.len(), found)));
         parts.push(part);
     }

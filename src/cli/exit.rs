@@ -164,6 +164,7 @@ fn reference_hint(error: &ReferenceError) -> Option<&'static str> {
         ReferenceError::Changed { .. } | ReferenceError::Superseded { .. } => {
             Some("bring back what was there, or log a version that refers to what is there now")
         }
+        ReferenceError::NoTarget { .. } => Some("s3://bucket/data stands for that object, or for all below data/"),
         ReferenceError::NoCloud { .. } => Some("build it with `cargo install wandb-pca --features cloud`"),
         ReferenceError::Refused { .. } => {
             Some("references get no W&B key; buckets take their keys from the environment")

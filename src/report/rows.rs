@@ -67,6 +67,8 @@ pub struct LayerRow {
     pub mass_top_1: Option<f64>,
     /// In the largest 10 %.
     pub mass_top_10: Option<f64>,
+    /// Singular task interference of a layer that is a matrix.
+    pub singular_interference: Option<f64>,
 }
 
 /// How sure a number is, with the few seeds there are.
@@ -171,7 +173,7 @@ pub struct PairAngles {
     pub degrees: Vec<f64>,
 }
 
-const NUMBERS: [(&str, ColumnKind); 29] = {
+const NUMBERS: [(&str, ColumnKind); 30] = {
     use ColumnKind::{Boolean, Integer, Number};
     [
         ("parameters", Integer),
@@ -203,6 +205,7 @@ const NUMBERS: [(&str, ColumnKind); 29] = {
         ("sign_conflict_trimmed", Number),
         ("mass_top_1", Number),
         ("mass_top_10", Number),
+        ("singular_interference", Number),
     ]
 };
 
@@ -229,7 +232,13 @@ impl LayerRow {
         cells.push(self.total_variance_error.into());
         let sure = [self.first_ratio_certainty, self.effective_rank_certainty, self.participation_ratio_certainty];
         cells.extend(sure.iter().flat_map(|sure| [sure.error, sure.null_low, sure.null_high]).map(Cell::from));
-        let interference = [self.sign_conflict, self.sign_conflict_trimmed, self.mass_top_1, self.mass_top_10];
+        let interference = [
+            self.sign_conflict,
+            self.sign_conflict_trimmed,
+            self.mass_top_1,
+            self.mass_top_10,
+            self.singular_interference,
+        ];
         cells.extend(interference.map(Cell::from));
         cells
     }

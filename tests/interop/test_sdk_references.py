@@ -160,7 +160,7 @@ def test_what_references_brought_is_looked_after(name, project, web, tmp_path):
     assert ours("cache", "verify", **cache)["ok"]["files"] == 2
     [one, two] = sorted(listed, key=lambda object: object["size"])
     pathlib.Path(one["path"]).write_bytes(b"changed")
-    assert "1 objects of the store are corrupt" in ours("cache", "verify", "--remove", code=5, **cache)
+    assert "the store has 1 corrupt object" in ours("cache", "verify", "--remove", code=5, **cache)
     assert [object["path"] for object in ours("cache", "ls", **cache)["objects"]] == [two["path"]]
     # What the SDK put there has nothing to be held to, until we used it.
     code = f"import wandb; wandb.Api().artifact({name('model:v0')!r}).download({str(tmp_path / '2')!r})"

@@ -215,6 +215,10 @@ pub(crate) struct Fit {
     /// Count conflicts of signs and what the largest parameters hold: a second pass, several times the work of a fit
     #[arg(long)]
     pub(crate) interference: bool,
+    /// Singular task interference of every matrix too: a singular value decomposition for each layer and checkpoint, which
+    /// takes minutes for a ViT-B/16. Implies --interference
+    #[arg(long)]
+    pub(crate) sti: bool,
     /// Write the tables as CSV too
     #[arg(long)]
     pub(crate) csv: bool,

@@ -130,7 +130,8 @@ async fn verify(context: &Context<'_>, args: &args::CacheVerify) -> anyhow::Resu
         return Ok(output);
     }
     output.print(context.json)?;
-    Err(DamageFound(format!("{} objects of the store are corrupt", found.corrupt.len())).into())
+    let count = counted(found.corrupt.len(), "corrupt object", "corrupt objects");
+    Err(DamageFound(format!("the store has {count}")).into())
 }
 
 async fn prune(context: &Context<'_>, args: &args::CachePrune) -> anyhow::Result<Output> {

@@ -90,7 +90,7 @@ fn output(outcome: &CompareOutcome, group: args::GroupArg, logged: Option<&Logge
         "run": run_json(logged),
         "artifact": logged.and_then(|logged| logged.artifacts.first()),
     });
-    let mut text = columns(&pairs_text(&pairs, group)?);
+    let mut text = columns(&pairs_text(outcome, group)?);
     write_whole(&mut text, outcome)?;
     writeln!(text, "\ncompare {}", printable(&outcome.folder.display().to_string()))?;
     write_run(&mut text, logged)?;
@@ -98,7 +98,8 @@ fn output(outcome: &CompareOutcome, group: args::GroupArg, logged: Option<&Logge
 }
 
 /// One line a group and pair: what a person reads.
-fn pairs_text(pairs: &[wandb_pca::report::between::PairRow], group: args::GroupArg) -> anyhow::Result<Table> {
+pub(super) fn pairs_text(outcome: &CompareOutcome, group: args::GroupArg) -> anyhow::Result<Table> {
+    let pairs = outcome.comparison.rows.pairs.iter().filter(|row| row.grouping == group.grouping().label());
     use ColumnKind::{Number, Text};
     let mut names = vec![("one", Text), ("other", Text), ("overlap", Number), ("first angle", Text)];
     names.extend([("mean angle", Text), ("one outside other", Text), ("other outside one", Text), ("cosine", Number)]);

@@ -8,12 +8,13 @@ use wandb_pca::app::{self, AppError};
 use wandb_pca::progress::Progress;
 use wandb_pca::server::{Server, ServerOptions};
 
+use super::compare::pairs_text;
 use super::fit::fit_text;
 use super::logged::{run_json, write_run};
 use crate::cli::args;
 use crate::cli::bars::line;
 use crate::cli::exit::UsageError;
-use crate::cli::render::Output;
+use crate::cli::render::{Output, columns};
 use crate::cli::sources;
 
 /// Layers in the demo's table.
@@ -37,6 +38,9 @@ pub(super) async fn demo(args: &args::Demo, progress: &Progress, json: bool) -> 
         writeln!(text, "fit     {}", fit.outcome.folder.display())?;
         write_run(&mut text, Some(&fit.logged))?;
     }
+    writeln!(text, "{}", columns(&pairs_text(&outcome.comparison, args::GroupArg::Model)?))?;
+    writeln!(text, "compare {}", outcome.comparison.folder.display())?;
+    write_run(&mut text, Some(&outcome.compared))?;
     for file in &outcome.model.files {
         writeln!(text, "sample  {}", file.display())?;
     }
@@ -60,6 +64,11 @@ pub(super) async fn demo(args: &args::Demo, progress: &Progress, json: bool) -> 
         "uploaded": outcome.uploaded,
         "downloaded": downloaded,
         "fits": outcome.fits.iter().map(fit_json).collect::<Vec<_>>(),
+        "comparison": {
+            "folder": outcome.comparison.folder,
+            "pairs": outcome.comparison.comparison.rows.pairs.iter().filter(|row| row.grouping == "model").collect::<Vec<_>>(),
+            "run": run_json(Some(&outcome.compared)),
+        },
         "sample": {"files": outcome.model.files, "run": run_json(Some(&outcome.sample))},
         "base_url": server.base_url(),
     });

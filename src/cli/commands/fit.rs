@@ -34,13 +34,18 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.file = args.file.clone();
     options.null_draws = args.null_draws as usize;
     options.components = args.components.map(|count| count as usize);
-    options.measure = if args.interference { Measure::Interference } else { Measure::Gram };
+    options.measure = match (args.sti, args.interference) {
+        (true, _) => Measure::SingularInterference,
+        (false, true) => Measure::Interference,
+        (false, false) => Measure::Gram,
+    };
     options.extent = match (args.partial, args.whole) {
         (true, _) => Extent::Parts,
         (_, true) => Extent::Whole,
         _ => Extent::Cheaper,
     };
     options.lock = args.lock.mode();
+    options.csv = args.csv;
     let (model, dataset) = options.names();
     let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));
     options.folder = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("fit-{}", file_name(&name))));
@@ -59,9 +64,6 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     } else {
         (app::fit(&context.session, options).await?, None)
     };
-    if args.csv {
-        app::write_csv(&outcome.folder, &outcome.fit.tables()?)?;
-    }
     told(fit_output((&outcome, args.group), logged.as_ref())?, logged.as_ref(), context.json)
 }
 
@@ -178,6 +180,7 @@ fn layer_json((fit, row): (&wandb_pca::analysis::LayerFit, &LayerRow)) -> Value 
         "sign_conflict_trimmed": row.sign_conflict_trimmed,
         "mass_top_1": row.mass_top_1,
         "mass_top_10": row.mass_top_10,
+        "singular_interference": row.singular_interference,
         "first_ratio_certainty": row.first_ratio_certainty,
         "effective_rank_certainty": row.effective_rank_certainty,
         "participation_ratio_certainty": row.participation_ratio_certainty,

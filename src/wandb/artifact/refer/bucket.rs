@@ -4,6 +4,7 @@
 //! empty objects of S3 that are found there are such marks and left out. Other than in the SDK, more objects than allowed
 //! are refused, not cut, and an address with nothing behind it is an error, not an artifact without entries.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -120,10 +121,9 @@ impl Survey<'_> {
             }
         }
         if !is_s3 {
-            let is_mark = |meta: &ObjectMeta| meta.size == 0 && metas.iter().any(|other| is_below(meta, other));
-            let marks: Vec<Path> =
-                metas.iter().filter(|meta| is_mark(meta)).map(|meta| meta.location.clone()).collect();
-            metas.retain(|meta| !marks.contains(&meta.location));
+            // Listings of Azure do not tell the marks of folders from empty blobs.
+            let keys: BTreeSet<String> = metas.iter().map(|meta| meta.location.to_string()).collect();
+            metas.retain(|meta| meta.size > 0 || !has_below(&keys, meta.location.as_ref()));
             return metas.into_iter().map(|meta| self.found(meta, None)).collect();
         }
         // Listings of S3 say nothing of versions.
@@ -165,7 +165,7 @@ impl Survey<'_> {
 
     pub(super) fn missing(&self) -> WandbError {
         let what = if self.start.version.is_some() { "such version" } else { "object of that name or below it" };
-        self.subject.error(ReferenceError::Missing { reason: format!("{} has no {what}", self.cloud()) })
+        self.subject.error(ReferenceError::NoTarget { reason: format!("{} has no {what}", self.cloud()) })
     }
 
     pub(super) fn failed(&self, error: object_store::Error) -> WandbError {
@@ -173,8 +173,8 @@ impl Survey<'_> {
     }
 }
 
-/// Whether `other` is below what `meta` then is only the mark of.
-fn is_below(meta: &ObjectMeta, other: &ObjectMeta) -> bool {
-    let below = other.location.as_ref().strip_prefix(meta.location.as_ref());
-    below.is_some_and(|rest| rest.starts_with('/'))
+/// Whether some of the keys are below this one, which then is a folder.
+fn has_below(keys: &BTreeSet<String>, key: &str) -> bool {
+    let folder = format!("{key}/");
+    keys.range(folder.clone()..).next().is_some_and(|next| next.starts_with(&folder))
 }

@@ -67,6 +67,12 @@ pub enum ReferenceError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Nothing is at an address that a reference is to be made to.
+    #[error("there is nothing to refer to: {reason}")]
+    NoTarget {
+        /// Who says so.
+        reason: String,
+    },
     /// A target that no reference can be made to.
     #[error("{reason}")]
     Unusable {
@@ -96,7 +102,7 @@ pub enum ReferenceError {
 impl ReferenceError {
     /// Nothing there: what `allow_missing_references` leaves out.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { .. })
+        matches!(self, Self::Missing { .. } | Self::NoTarget { .. })
     }
 
     /// Whoever holds it does not give it to us.
