@@ -173,6 +173,10 @@ async fn a_stop_request_is_heard_while_nothing_is_logged() {
     let id = run.id().to_owned();
     run.finish(Run::STOPPED).await.unwrap();
     assert_eq!(site.run(&id).await["state"], "killed");
+    // What goes on with it is not meant.
+    let options = site.options().with_id(Some(id.clone())).with_resume(Resume::Must);
+    site.client().start_run(options).await.unwrap().finish(1).await.unwrap();
+    assert_eq!(site.run(&id).await["state"], "failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,6 +86,93 @@ fn two_workers_share_one_folder() {
 }
 
 #[test]
+fn what_is_missing_is_treated_as_the_file_says() {
+    let world = World::of_files();
+    let text = fs::read_to_string(world.path("files.yaml")).unwrap();
+    fs::remove_file(world.checkpoint("small_DTD_4")).unwrap();
+    let plan = |name: &str, policy: &str| {
+        fs::write(world.path(name), format!("{text}{policy}\n")).unwrap();
+        json(&world.run("cache", &["--json", "study", "plan", name]))
+    };
+    let counts = |plan: &serde_json::Value| {
+        let of = |name: &str| plan["plan"][name].as_array().unwrap().len();
+        (of("cells"), of("joints"), of("skipped"), of("skipped_seeds"), plan["runnable"].as_bool().unwrap())
+    };
+    assert_eq!(counts(&plan("fail.yaml", "missing: fail")), (5, 2, 1, 0, false));
+    assert_eq!(counts(&plan("cell.yaml", "missing: skip-cell")), (5, 2, 1, 0, true));
+    assert_eq!(counts(&plan("seed.yaml", "missing: skip-seed\nminimum_seeds: 4")), (6, 2, 0, 1, true));
+    assert_eq!(counts(&plan("least.yaml", "missing: skip-seed\nminimum_seeds: 5")), (5, 2, 1, 0, true));
+    for (name, code, computed) in [("fail", 3, None), ("cell", 0, Some(7)), ("seed", 0, Some(8))] {
+        let run = ["--json", "study", "run", &format!("{name}.yaml"), "--no-log", "--out", name];
+        let output = world.command("cache", &run).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{name}");
+        assert_eq!(computed, computed.map(|_| json(&output)["computed"].as_u64().unwrap()), "{name}");
+    }
+    let seeds = fs::read_to_string(world.path("seed/cells.csv")).unwrap();
+    assert!(seeds.contains("small,DTD,4,") && seeds.contains("small,SVHN,5,"), "{seeds}");
+}
+
+#[test]
+fn failed_cells_are_counted_tried_again_and_mended() {
+    let world = World::of_files();
+    let whole = json(&world.run("cache", &["--json", "study", "run", "files.yaml", "--no-log", "--out", "whole"]));
+    assert_eq!(whole["computed"], 8);
+    let broken = ["tiny_CIFAR100_0", "small_SVHN_3"].map(|name| world.checkpoint(name));
+    let good = broken.clone().map(|path| fs::read(path).unwrap());
+    for path in &broken {
+        fs::write(path, b"not a checkpoint").unwrap();
+    }
+    let run = |out: &str, options: &[&str]| {
+        let all = [&["--json", "study", "run", "files.yaml", "--no-log", "--out", out], options].concat();
+        let output = world.command("cache", &all).output().unwrap();
+        (output.status.code(), json(&output))
+    };
+    let (code, gave_up) = run("few", &["--max-failures", "1"]);
+    assert_eq!((code, gave_up["too_many_failures"].as_bool()), (Some(7), Some(true)));
+    assert_eq!((gave_up["computed"].as_u64(), gave_up["failed"].as_array().map(Vec::len)), (Some(0), Some(1)));
+    let (code, most) = run("mended", &["--retries", "1"]);
+    assert_eq!((code, most["computed"].as_u64(), most["too_many_failures"].as_bool()), (Some(7), Some(4), Some(false)));
+    let mut failed: Vec<_> =
+        most["failed"].as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap()).collect();
+    failed.sort_unstable();
+    assert_eq!(failed, ["small+joint", "small@SVHN", "tiny+joint", "tiny@CIFAR100"]);
+    let tried = ledger(&world.path("mended"));
+    assert_eq!((tried["tiny@CIFAR100"], tried["tiny@DTD"]), ((2, 0), (1, 1)));
+    for (path, bytes) in broken.iter().zip(good) {
+        fs::write(path, bytes).unwrap();
+    }
+    let (code, mended) = run("mended", &[]);
+    assert_eq!((code, mended["computed"].as_u64(), mended["before"].as_u64()), (Some(0), Some(4), Some(4)));
+    assert_eq!(world.numbers("mended"), world.numbers("whole"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_study_in_order() {
+    let world = World::of_files();
+    world.run("cache", &["study", "run", "files.yaml", "--no-log", "--out", "whole"]);
+    // Whoever has this task keeps the study waiting, after everything else is done.
+    fs::create_dir_all(world.path("stopped/ledger")).unwrap();
+    let held = fs::File::create(world.path("stopped/ledger/tiny@DTD.jsonl")).unwrap();
+    held.lock().unwrap();
+    let run = ["--json", "study", "run", "files.yaml", "--no-log", "--out", "stopped"];
+    let child = world.command("cache", &run).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while ledger(&world.path("stopped")).values().filter(|(_, done)| *done == 1).count() < 7 {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(130), "{stopped:?}");
+    drop(held);
+    let rest = json(&world.run("cache", &run));
+    assert_eq!((rest["computed"].as_u64(), rest["before"].as_u64()), (Some(1), Some(7)));
+    assert_eq!(world.numbers("stopped"), world.numbers("whole"));
+}
+
+#[test]
 fn killed_at_any_moment_and_run_again() {
     let kills: u32 = std::env::var("STUDY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let world = World::new();

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use support::{Misbehaving, options, store};
-use wandb_pca::app::Session;
+use wandb_pca::analysis::Gram;
 use wandb_pca::app::study::{self, Study};
+use wandb_pca::app::{Fit, Session};
 use wandb_pca::checkpoint::{NamedTensor, write_torch};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
@@ -64,11 +65,12 @@ fn asked(server: &Misbehaving, whole: u64) -> u64 {
 
 fn study(server: Option<&Misbehaving>, store: &Store, (folder, extra): (&Path, &str)) -> Study {
     let text = format!(
-        "name: s\nentity: {}\nproject: {}\nmodels: [vit]\ndatasets: [task]\nseeds: 0..2\nretries: 0\n{extra}",
+        "name: s\nentity: {}\nproject: {}\nmodels: [vit]\ndatasets: [task]\nretries: 0\n{extra}",
         support::ENTITY,
         support::PROJECT
     );
-    let mut spec = Spec::parse(&text).unwrap();
+    let seeds = if text.contains("seeds:") { "" } else { "seeds: 0..2\n" };
+    let mut spec = Spec::parse(&format!("{text}{seeds}")).unwrap();
     spec.log.clear();
     let patient = |server: &Misbehaving| {
         let seconds = Duration::from_secs(20);
@@ -164,4 +166,36 @@ async fn a_study_of_few_layers_fetches_those_and_runs_offline_then() {
     assert_eq!(verified(&folder.path().join("vit@task")), ["partly"; FILES]);
     let layers = fs::read_to_string(folder.path().join("cells.csv")).unwrap();
     assert_eq!(layers.lines().nth(1).unwrap().split(',').nth(3), Some("2"), "{layers}");
+}
+
+#[tokio::test]
+async fn a_new_seed_computes_only_its_rows() {
+    let (server, _) = family().await;
+    server.add("vit_task_3", &[("trained.ckpt", &checkpoint(4))]);
+    let (folder, (_disk, store)) = (tempfile::tempdir().unwrap(), store());
+    let run = async |folder: &Path, seeds: &str| {
+        let node = study(Some(&server), &store, (folder, seeds));
+        let outcome = study::run(&node, &study::survey(&node).await.unwrap()).await.unwrap();
+        assert_eq!((outcome.computed, outcome.failed), (1, vec![]));
+        Fit::read(&folder.join("vit@task")).unwrap()
+    };
+    let cell = folder.path().join("grown");
+    let mut before = run(&cell, "seeds: 0..2\n").await;
+    // What is stored is taken as it is: a mark in it shows that it was not made again.
+    let marked = before.layers[5].gram.values().iter().map(|x| x * 1.001).collect();
+    before.layers[5].gram = Gram::from_values(3, VALUES as u64, marked).unwrap();
+    before.write(&cell.join("vit@task")).unwrap();
+    let grown = run(&cell, "seeds: 0..3\n").await;
+    let fresh = run(&folder.path().join("fresh"), "seeds: 0..3\n").await;
+    assert_eq!((grown.layers.len(), grown.record.finetuned.len()), (LAYERS, 4));
+    for (layer, (grown, fresh)) in grown.layers.iter().zip(&fresh.layers).enumerate() {
+        assert_eq!(grown.gram.select(&[0, 1, 2]).unwrap(), before.layers[layer].gram);
+        for seed in 0..4 {
+            let (x, y) = (grown.gram.values()[12 + seed], fresh.gram.values()[12 + seed]);
+            assert!((x - y).abs() <= 1e-12 * y.abs(), "{layer} {seed}: {x} {y}");
+        }
+    }
+    // Another set of seeds is no later state of the same cell.
+    let other = run(&cell, "seeds: [0, 2, 3]\n").await;
+    assert_eq!(other.layers[5].gram.values()[0], fresh.layers[5].gram.values()[0]);
 }

@@ -241,6 +241,10 @@ fn work_that_logs_nothing_yet_hears_that_it_is_to_stop() {
     stop(&served, &begun(&served, &mut study, "group_name = 'grid'"));
     refused(&study.wait_with_output().unwrap(), 130, "somebody asked W&B to stop the run local/inputs/");
     assert_eq!(runs("group_name = 'grid'"), [["killed", "255"]]);
+    // Run again, it goes on, and so does the run.
+    let again = served.run(&["study", "run", "study.yaml", "--out", "study"]);
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(runs("group_name = 'grid' AND job_type = 'pca'"), [["finished", "0"]]);
 
     // Ctrl-C, too, ends the run and not only the command.
     let fit = ["fit", "--pretrained", "local/inputs/m_pt", "--finetuned", "local/inputs/m_slow_{seed}"];

@@ -33,7 +33,7 @@ mod task_vector;
 
 pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model, null_ratios};
 pub use error::AnalysisError;
-pub use fit::{LayerFit, Measure, fit_layers, join_grams};
+pub use fit::{LayerFit, Measure, extend_layers, fit_layers, join_grams};
 pub use gram::Gram;
 pub use group::{Grouping, depth, group};
 pub use interference::{Interference, KEPT, TOP};

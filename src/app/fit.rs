@@ -1,5 +1,6 @@
 //! The main job: pretrained and fine-tuned checkpoints in, explained variance of every layer out.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::analysis::{
     AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
-    TensorInfo, align, fit_layers,
+    TensorInfo, align, extend_layers, fit_layers,
 };
 use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
 use crate::progress::{Progress, Stage};
@@ -28,6 +29,7 @@ use super::pull::{Choice, Pulled, choose_pinned, pull_chosen};
 use super::resolve::all;
 use super::roots;
 use super::session::Session;
+use super::table_files::write_csv;
 
 /// What to fit.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct FitOptions {
     pub extent: Extent,
     /// What to do with the lock in `folder`, where there is one.
     pub lock: LockMode,
+    /// Whether the tables are written as CSV, too.
+    pub csv: bool,
 }
 
 impl FitOptions {
@@ -78,6 +82,7 @@ impl FitOptions {
             file: None,
             extent: Extent::default(),
             lock: LockMode::default(),
+            csv: false,
         }
     }
 
@@ -183,13 +188,16 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     let progress = session.progress.clone();
     let (folder, store) = (options.folder.clone(), session.store.clone());
     let (fit, components) = run_blocking("the fit", move || {
-        let reading = (options.key.clone(), options.measure);
+        let reading = Reading { key: options.key.clone(), measure: options.measure, stored: &[] };
         let (layers, fits) = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
         })?;
         let fit = Fit::new(record(&options, &pulled, &layers, &fits)?, fits, lock);
         fit.write(&options.folder)?;
+        if options.csv {
+            write_csv(&options.folder, &fit.tables()?)?;
+        }
         let place = |count| (options.folder.as_path(), count);
         let components = options.components.map(|count| components::write(&fit, &pulled, place(count), &progress));
         if !fit.lock.artifacts.is_empty() {
@@ -201,10 +209,20 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     Ok(FitOutcome { fit, folder, artifacts, downloaded, components })
 }
 
+/// How checkpoints are read, and what is known of them.
+pub(super) struct Reading<'k> {
+    /// Nested dictionary that holds the weights.
+    pub(super) key: Option<String>,
+    /// What is measured besides; nothing where something is stored.
+    pub(super) measure: Measure,
+    /// A fit of the first of these checkpoints, whose Grams are not made again; nothing when empty.
+    pub(super) stored: &'k [LayerFit],
+}
+
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
 pub(super) fn compute(
     pulled: &[Pulled],
-    (key, measure): (Option<String>, Measure),
+    Reading { key, measure, stored }: Reading<'_>,
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<(Layers, Vec<LayerFit>), AppError> {
@@ -218,7 +236,15 @@ pub(super) fn compute(
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
-    let fits = fit_layers(&layers.layers, open_layer, (measure, &task)).map_err(|error| match error {
+    let fits = if stored.is_empty() {
+        fit_layers(&layers.layers, open_layer, (measure, &task))
+    } else {
+        let stored: HashMap<&str, &LayerFit> = stored.iter().map(|fit| (fit.layer.name.as_str(), fit)).collect();
+        let known =
+            |layer: &Layer| stored.get(layer.name.as_str()).filter(|fit| fit.layer == *layer).map(|fit| &fit.gram);
+        extend_layers(&layers.layers, known, open_layer, &task)
+    };
+    let fits = fits.map_err(|error| match error {
         Trouble::Read(error) => error,
         Trouble::Numbers(source) => subject(source),
     })?;

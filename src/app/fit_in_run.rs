@@ -13,7 +13,7 @@ use super::session::Session;
 ///
 /// # Errors
 /// As [`fit`](super::fit()) and [`log_fit`]; the run says why then and is marked failed. What a person asked W&B to stop ends
-/// with [`WandbError::Stopped`](crate::wandb::WandbError::Stopped).
+/// with [`WandbError::Stopped`](crate::wandb::WandbError::Stopped); a computation under way on other threads ends by itself.
 pub async fn fit_in_run(
     session: &Session,
     options: FitOptions,

@@ -29,14 +29,34 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        let world = Self::bare();
+        world.runtime.block_on(upload(world.server.as_ref().unwrap(), world.folder.path(), checkpoints()));
+        world
+    }
+
+    /// The same with the checkpoints in files, and a study `files.yaml` of those: nothing is uploaded or logged.
+    pub fn of_files() -> Self {
+        let world = Self::bare();
+        for (name, size, seed) in checkpoints() {
+            write_checkpoint(&world.checkpoint(&name), size, seed);
+        }
+        let text = fs::read_to_string(world.path("study.yaml")).unwrap();
+        let names = "pretrained: './checkpoints/{model}_pt/trained.ckpt'\n\
+                     finetuned: './checkpoints/{model}_{dataset}_{seed}/trained.ckpt'\n";
+        fs::write(world.path("files.yaml"), format!("{text}{names}")).unwrap();
+        world
+    }
+
+    /// The file of a checkpoint.
+    pub fn checkpoint(&self, name: &str) -> PathBuf {
+        self.path("checkpoints").join(name).join("trained.ckpt")
+    }
+
+    fn bare() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let server = runtime.block_on(async {
-            let server =
-                Server::start(ServerOptions::new(folder.path().join("server")).with_entity("lab")).await.unwrap();
-            upload(&server, folder.path(), checkpoints()).await;
-            server
-        });
+        let options = ServerOptions::new(folder.path().join("server")).with_entity("lab");
+        let server = runtime.block_on(Server::start(options)).unwrap();
         let text = "name: grid\nentity: lab\nproject: vectors\nmodels: [tiny, small]\ndatasets: [CIFAR100, DTD, SVHN]\n\
                     seeds: 0..4\nretries: 0\nshards: 3\n";
         fs::write(folder.path().join("study.yaml"), text).unwrap();
@@ -145,7 +165,7 @@ async fn upload(server: &Server, folder: &Path, names: Vec<(String, usize, u64)>
 
 pub fn write_checkpoint(path: &Path, size: usize, seed: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let shapes = [vec![64, size], vec![size], vec![size * 8, 32], vec![32], vec![]];
+    let shapes = [vec![64, size], vec![size * 8, 32], vec![]];
     let tensors: Vec<(String, TensorView<'_>)> = shapes
         .into_iter()
         .enumerate()

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::{AnalysisError, Layers};
 use crate::app::AppError;
 use crate::app::blocking::run_blocking;
-use crate::app::fit::{self, FitOptions};
+use crate::app::fit::{self, FitOptions, Reading};
 use crate::app::fit_folder::{Fit, GRAM_FILE};
+use crate::app::fit_record::InputRecord;
 use crate::app::input::Input;
 use crate::app::lock::{LOCK_FILE, Lock};
 use crate::app::parts::MOST_SHARE;
@@ -163,7 +164,9 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
                 }
             })
         };
-        let (layers, fits) = fit::compute(&pulled, (None, options.measure), &progress, narrow)?;
+        let stored = earlier(&folder, &pulled, unit.shard).map(|fit| fit.layers).unwrap_or_default();
+        let reading = Reading { key: None, measure: options.measure, stored: &stored };
+        let (layers, fits) = fit::compute(&pulled, reading, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
         let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
         let digest = write(&folder, &fit, &note)?;
@@ -173,6 +176,19 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
         Ok(digest)
     })
     .await
+}
+
+/// The finished fit that this folder holds of the first of these inputs, as it was before there were more seeds or
+/// datasets: the same bytes, proved as well.
+fn earlier(folder: &Path, pulled: &[Pulled], shard: Option<ShardId>) -> Option<Fit> {
+    let note = read_note(folder).filter(|note| note.shard == shard)?;
+    let fit = Fit::read(folder).ok().filter(|fit| note.shard.is_some() || fit.layers.len() == note.layers)?;
+    let same = |(known, now): (&InputRecord, &Pulled)| {
+        let now = &now.record;
+        known.digest.is_some() && (&known.digest, known.seed, known.verified) == (&now.digest, now.seed, now.verified)
+    };
+    let count = fit.record.inputs().count();
+    (count < pulled.len() && fit.record.inputs().zip(pulled).all(same)).then_some(fit)
 }
 
 /// Writes a fit with its note around it, and returns the digest of its numbers.

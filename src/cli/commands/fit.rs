@@ -45,6 +45,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
         _ => Extent::Cheaper,
     };
     options.lock = args.lock.mode();
+    options.csv = args.csv;
     let (model, dataset) = options.names();
     let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));
     options.folder = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("fit-{}", file_name(&name))));
@@ -63,9 +64,6 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     } else {
         (app::fit(&context.session, options).await?, None)
     };
-    if args.csv {
-        app::write_csv(&outcome.folder, &outcome.fit.tables()?)?;
-    }
     told(fit_output((&outcome, args.group), logged.as_ref())?, logged.as_ref(), context.json)
 }
 

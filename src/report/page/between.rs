@@ -42,9 +42,9 @@ fn pairs(html: &mut Html, rows: &[PairRow]) {
         rows.iter().map(|row| {
             vec![
                 Cell::Name(&row.group),
-                Cell::Name(&row.grouping),
-                Cell::Name(&row.first),
-                Cell::Name(&row.second),
+                Cell::Word(&row.grouping),
+                Cell::Word(&row.first),
+                Cell::Word(&row.second),
                 Cell::Number(row.overlap, number::short),
                 Cell::Number(row.degrees.first().copied(), degrees),
                 Cell::Number(row.mean_angle(), degrees),
@@ -67,7 +67,7 @@ fn joint(html: &mut Html, rows: &[JointRow]) {
         rows.iter().map(|row| {
             vec![
                 Cell::Name(&row.group),
-                Cell::Name(&row.grouping),
+                Cell::Word(&row.grouping),
                 Cell::Whole(Some(row.parameters)),
                 Cell::Number(Some(row.between), number::short),
                 Cell::Number(Some(row.within), number::short),

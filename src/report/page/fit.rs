@@ -137,7 +137,7 @@ fn groups(html: &mut Html, groups: &[GroupRow]) {
     let numbers = ["Layers", "Parameters", "Total variance", "Per parameter", "1st", "2nd", "Effective rank", "k95"];
     let rows = groups.iter().map(|group| {
         let row = &group.row;
-        let mut cells = vec![Cell::Name(&group.group), Cell::Name(&group.grouping)];
+        let mut cells = vec![Cell::Name(&group.group), Cell::Word(&group.grouping)];
         cells.push(Cell::Whole(Some(group.layers.into())));
         cells.push(Cell::Whole(Some(row.parameters)));
         cells.extend([row.total_variance, row.variance_per_parameter].map(|value| Cell::Number(value, number::short)));

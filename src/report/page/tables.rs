@@ -6,6 +6,8 @@ use super::html::Html;
 /// One cell.
 pub(super) enum Cell<'a> {
     Name(&'a str),
+    /// A name that is short: its column is as narrow as it can be.
+    Word(&'a str),
     Whole(Option<u64>),
     Number(Option<f64>, fn(f64) -> String),
 }
@@ -62,6 +64,7 @@ pub(super) fn header(html: &mut Html, column: &Column) {
 pub(super) fn write_cell(html: &mut Html, cell: &Cell<'_>) {
     match *cell {
         Cell::Name(name) => html.raw("<td class=\"name\">").text(name),
+        Cell::Word(name) => html.raw("<td class=\"name word\">").text(name),
         Cell::Whole(Some(value)) => {
             html.raw("<td class=\"number\" data-value=\"").count(value).raw("\">").text(&number::count(value))
         }

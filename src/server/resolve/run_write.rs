@@ -115,6 +115,10 @@ impl Upsert {
         match &self.state {
             Some(state) => Run::set_state(db, id, state)?,
             None if self.name.is_some() => {
+                if Run::get(db, id)?.state() != "running" {
+                    // Who wanted it to stop did not mean what goes on with it.
+                    db.execute("UPDATE run SET stop_requested = 0 WHERE id = ?1", [id])?;
+                }
                 Run::set_state(db, id, "running")?;
                 Run::beat(db, id)?;
             }
