@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use experiment::{World, json, ledger};
+use experiment::{World, json, ledger, write_checkpoint};
 
 #[test]
 fn a_study_from_init_to_status() {
@@ -110,6 +110,25 @@ fn what_is_missing_is_treated_as_the_file_says() {
     }
     let seeds = fs::read_to_string(world.path("seed/cells.csv")).unwrap();
     assert!(seeds.contains("small,DTD,4,") && seeds.contains("small,SVHN,5,"), "{seeds}");
+}
+
+#[test]
+fn files_are_looked_at_again_without_a_server() {
+    let world = World::of_files();
+    let all = fs::read_to_string(world.path("files.yaml")).unwrap();
+    let computed = || {
+        let run =
+            world.run("cache", &["--json", "--offline", "study", "run", "files.yaml", "--no-log", "--out", "out"]);
+        json(&run)["computed"].as_u64().unwrap()
+    };
+    fs::write(world.path("files.yaml"), all.replace("seeds: 0..4", "seeds: 0..2")).unwrap();
+    assert_eq!((computed(), computed()), (8, 0));
+    fs::write(world.path("files.yaml"), &all).unwrap();
+    assert_eq!(computed(), 8, "two more seeds");
+    write_checkpoint(&world.checkpoint("tiny_DTD_4"), 4, 77);
+    assert_eq!(computed(), 2, "another file");
+    let seeds = fs::read_to_string(world.path("out/cells.csv")).unwrap();
+    assert!(seeds.contains("tiny,DTD,5,"), "{seeds}");
 }
 
 #[test]

@@ -46,14 +46,14 @@ pub struct Survey {
     pub(super) pinned: BTreeMap<String, Pinned>,
 }
 
-/// Looks up every reference of the study and pins what it finds in the study's folder; offline, reads what was pinned.
+/// Looks up every reference of the study and pins what it finds in the study's folder; offline, artifacts are what was pinned.
 ///
 /// # Errors
 /// [`AppError`] when the server cannot be asked, or nothing is pinned. What does not exist is no error: the plan has it.
 pub async fn survey(study: &Study) -> Result<Survey, AppError> {
     let references = study.spec.references();
     let pinned = if study.session.client.is_none() && study.files().path(INPUTS_FILE).exists() {
-        pinned_before(study)?
+        pinned_offline(study, &references).await?
     } else {
         let found = look_up(&study.session, &references).await?;
         let path = study.files().path(INPUTS_FILE);
@@ -77,6 +77,16 @@ pub async fn survey(study: &Study) -> Result<Survey, AppError> {
         inventory.insert(reference.clone(), found);
     }
     Ok(Survey { plan: plan(&study.spec, &inventory), pinned })
+}
+
+/// Artifacts as they were pinned before; files as they are now, since looking at them takes no network.
+async fn pinned_offline(study: &Study, references: &[String]) -> Result<BTreeMap<String, Pinned>, AppError> {
+    let mut pinned = pinned_before(study)?;
+    pinned.retain(|_, pinned| pinned.artifact_digest.is_some());
+    let is_file = |reference: &&String| !matches!(Input::parse(reference), Ok(Input::Artifact(_)));
+    let files: Vec<String> = references.iter().filter(is_file).cloned().collect();
+    pinned.extend(look_up(&study.session, &files).await?);
+    Ok(pinned)
 }
 
 /// What was pinned before, as offline shards need it.
