@@ -253,13 +253,34 @@ fn filled<const N: usize>(members: [(&str, Value); N]) -> Value {
     Value::Object(kept.map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
+/// As the JSON form of protocol buffers has it: 0, 3, 6 or 9 digits of a second.
 fn rfc3339(time: Timestamp) -> Option<String> {
-    jiff::Timestamp::new(time.seconds, time.nanos).ok().map(|time| time.to_string())
+    let at = jiff::Timestamp::new(time.seconds, time.nanos).ok()?;
+    Some(match time.nanos {
+        0 => at.to_string(),
+        nanos if nanos % 1_000_000 == 0 => format!("{at:.3}"),
+        nanos if nanos % 1_000 == 0 => format!("{at:.6}"),
+        _ => format!("{at:.9}"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_the_digits_of_protocol_buffers() {
+        let cases = [
+            (0, "2023-11-14T22:13:20Z"),
+            (120_000_000, "2023-11-14T22:13:20.120Z"),
+            (247_730_000, "2023-11-14T22:13:20.247730Z"),
+            (1_200, "2023-11-14T22:13:20.000001200Z"),
+        ];
+        for (nanos, text) in cases {
+            assert_eq!(rfc3339(Timestamp { seconds: 1_700_000_000, nanos }).as_deref(), Some(text));
+        }
+        assert_eq!(rfc3339(Timestamp { seconds: i64::MAX, nanos: 0 }), None);
+    }
 
     #[test]
     fn telemetry_becomes_numbers() {
