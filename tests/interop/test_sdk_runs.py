@@ -189,7 +189,7 @@ def test_stop_reaches_the_run(project, server, api):
         return run if run.lastHistoryStep > 5 else None
 
     until(started).stop()
-    child.communicate(timeout=60)
+    child.communicate(timeout=120)
     assert until(lambda: wandb.Api().run(path).state != "running" and wandb.Api().run(path).state) == "killed"
 
 
