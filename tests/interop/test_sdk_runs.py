@@ -173,7 +173,9 @@ def alone():
 
 def test_stop_reaches_the_run(project, server, api):
     code = (
-        "import time, wandb\n"
+        # The SDK interrupts its program, and a shell's background job is started deaf to that.
+        "import signal, time, wandb\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run = wandb.init(project={project!r}, id='stopme00', settings=wandb.Settings(x_file_stream_transmit_interval=1))\n"
         "for step in range(600):\n"
         "    run.log({'x': step}); time.sleep(0.1)\n"
@@ -189,7 +191,7 @@ def test_stop_reaches_the_run(project, server, api):
         return run if run.lastHistoryStep > 5 else None
 
     until(started).stop()
-    child.communicate(timeout=120)
+    child.communicate(timeout=60)
     assert until(lambda: wandb.Api().run(path).state != "running" and wandb.Api().run(path).state) == "killed"
 
 
