@@ -15,6 +15,7 @@
 //! formulas, their sources and their tolerances are in `docs/numerics.md`.
 
 mod certainty;
+mod downdate;
 mod eigen;
 mod error;
 mod fit;
@@ -22,9 +23,11 @@ mod gram;
 mod group;
 mod interference;
 mod kernel;
+mod largest;
 mod layer;
 mod pca;
 mod sample;
+mod scan;
 mod similarity;
 mod singular;
 mod spectrum;
