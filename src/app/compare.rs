@@ -236,7 +236,10 @@ fn same_pretrained(first: &OpenedFit, other: &OpenedFit) -> Result<(), AppError>
 /// By what is known of the bytes: hashes, or for files that were not hashed, where they are.
 fn is_same_file(a: &InputRecord, b: &InputRecord) -> bool {
     let by_hash = a.sha256.zip(b.sha256).map(|(a, b)| a == b);
-    let by_digest = a.digest.as_ref().zip(b.digest.as_ref()).map(|(a, b)| a == b);
+    let kind = |digest: &str| digest.split_once(':').map(|(kind, _)| kind.to_owned());
+    let digests = a.digest.as_deref().zip(b.digest.as_deref());
+    // Two kinds of digest say nothing about each other.
+    let by_digest = digests.filter(|(a, b)| kind(a) == kind(b)).map(|(a, b)| a == b);
     let by_place = a.resolved.is_none() && b.resolved.is_none() && a.file == b.file;
     a.size == b.size && by_hash.or(by_digest).unwrap_or(by_place)
 }

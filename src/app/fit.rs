@@ -22,6 +22,7 @@ use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
+use super::local::identify;
 use super::lock::{LOCK_FILE, Lock};
 use super::parts::{Extent, Wish, pull_chosen_parts};
 use super::pinned::{LockMode, Pins};
@@ -177,7 +178,7 @@ impl PlannedFit {
 
 /// Makes a planned fit.
 pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<FitOutcome, AppError> {
-    let pulled = planned.pull(session).await?;
+    let pulled = identify(session, planned.pull(session).await?).await?;
     let PlannedFit { options, pins, select, .. } = planned;
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
     if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
