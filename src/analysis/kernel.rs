@@ -118,9 +118,11 @@ impl Kernel {
 
 /// Products to be made: those of `rows` with rows `0..columns`, as far as the diagonal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) rows: Range<usize>,
-    pub(super) columns: usize,
+pub struct Block {
+    /// The rows.
+    pub rows: Range<usize>,
+    /// How many rows, from the first, each is multiplied with.
+    pub columns: usize,
 }
 
 impl Block {

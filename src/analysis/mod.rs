@@ -4,6 +4,7 @@
 //! of seed i: fine-tuned − pretrained. One streaming pass makes G in `f64`; all else is linear algebra on n × n numbers.
 //!
 //! - [`align`] decides which tensors take part; [`TaskVectors`] holds one layer of every checkpoint and makes its [`Gram`]
+//! - a [`Backend`] makes the products: [`BuiltIn`], or another library behind the same seam
 //! - [`Pca`] is scikit-learn's PCA with components kept as dual coefficients; [`Spectrum`] reads its eigenvalues
 //! - [`Similarity`] reads norms, cosines and distances off a Gram
 //! - [`Subspaces`] compares datasets, [`jackknife`] and [`null_model`] say how sure a number is, [`group`] adds layers up
@@ -14,6 +15,7 @@
 //! No files, no network, no clock: tensors come in as [`crate::tensor::TensorView`], bytes go out through slices. The
 //! formulas, their sources and their tolerances are in `docs/numerics.md`.
 
+mod backend;
 mod certainty;
 mod downdate;
 mod eigen;
@@ -34,12 +36,14 @@ mod spectrum;
 mod subspace;
 mod task_vector;
 
+pub use backend::{Backend, BuiltIn};
 pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model, null_ratios};
 pub use error::AnalysisError;
 pub use fit::{LayerFit, Measure, extend_layers, fit_layers, join_grams};
 pub use gram::Gram;
 pub use group::{Grouping, depth, group};
 pub use interference::{Interference, KEPT, TOP};
+pub use kernel::Block;
 pub use layer::{Checkpoint, DtypeRule, Layer, Layers, SkipReason, Skipped, TensorInfo, align};
 pub use pca::{Pca, SignRule};
 pub use sample::{Combination, Distances, GENERATOR, SampleRecipe, Scale};

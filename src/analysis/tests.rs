@@ -291,12 +291,14 @@ fn layers_are_fitted_in_order_and_the_first_failure_wins() {
         parameters,
     });
     let fits =
-        fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (Measure::Gram, &silent())).unwrap();
+        fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (&BuiltIn, Measure::Gram, &silent()))
+            .unwrap();
     assert_eq!(fits.iter().map(|fit| fit.layer.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(fits[0].gram, fits[1].gram);
     seeds[1][0] = f32::NAN;
-    let error = fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (Measure::Gram, &silent()))
-        .unwrap_err();
+    let error =
+        fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (&BuiltIn, Measure::Gram, &silent()))
+            .unwrap_err();
     assert!(matches!(error, AnalysisError::NonFinite { checkpoint: Checkpoint::FineTuned(1), element: 0, .. }));
 }
 

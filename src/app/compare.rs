@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use globset::GlobSet;
 use jiff::Timestamp;
 
-use crate::analysis::{Gram, Layer, LayerFit, Pca, join_grams};
+use crate::analysis::{BuiltIn, Gram, Layer, LayerFit, Pca, join_grams};
 use crate::progress::{Progress, Stage};
 
 use super::blocking::run_blocking;
@@ -142,7 +142,8 @@ impl Plan {
         let fitted: Vec<HashMap<&str, &LayerFit>> = fits.iter().map(|fit| by_name(&fit.fit.layers)).collect();
         let layers: Vec<(&Layer, Vec<&Gram>)> =
             self.layers.iter().map(|layer| (layer, self.known_of(layer, &fitted))).collect();
-        let joined = join_grams(&layers, |layer| task_vectors(&checkpoints, pulled, layer), &task);
+        let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
+        let joined = join_grams(&layers, open_layer, (&BuiltIn, &task));
         joined.map_err(|trouble| match trouble {
             Trouble::Read(error) => error,
             Trouble::Numbers(source) => AppError::Analysis { subject: subject_of(&source, pulled), source },

@@ -7,7 +7,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use crate::analysis::{
-    AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
+    AnalysisError, BuiltIn, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
     TensorInfo, align, extend_layers, fit_layers,
 };
 use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
@@ -238,12 +238,12 @@ pub(super) fn compute(
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
     let fits = if stored.is_empty() {
-        fit_layers(&layers.layers, open_layer, (measure, &task))
+        fit_layers(&layers.layers, open_layer, (&BuiltIn, measure, &task))
     } else {
         let stored: HashMap<&str, &LayerFit> = stored.iter().map(|fit| (fit.layer.name.as_str(), fit)).collect();
         let known =
             |layer: &Layer| stored.get(layer.name.as_str()).filter(|fit| fit.layer == *layer).map(|fit| &fit.gram);
-        extend_layers(&layers.layers, known, open_layer, &task)
+        extend_layers(&layers.layers, known, open_layer, (&BuiltIn, &task))
     };
     let fits = fits.map_err(|error| match error {
         Trouble::Read(error) => error,
