@@ -69,6 +69,13 @@ impl<'a> TaskVectors<'a> {
         self.checkpoints().map(|(_, view)| (view.len() * view.dtype().size()) as u64).sum()
     }
 
+    /// The same task vectors with the seeds in this order, each once.
+    pub(super) fn in_order(&self, seeds: &[usize]) -> Self {
+        let fine_tuned = seeds.iter().filter_map(|&seed| self.fine_tuned.get(seed).cloned()).collect();
+        let (layer, pretrained) = (self.layer.clone(), self.pretrained.clone());
+        Self { layer, parameters: self.parameters, pretrained, fine_tuned }
+    }
+
     fn checkpoints(&self) -> impl Iterator<Item = (Checkpoint, &TensorView<'a>)> {
         let seeds = self.fine_tuned.iter().enumerate().map(|(i, view)| (Checkpoint::FineTuned(i), view));
         std::iter::once((Checkpoint::Pretrained, &self.pretrained)).chain(seeds)

@@ -72,6 +72,10 @@ pub struct InputRecord {
     pub size: u64,
     /// W&B's digest of the file, with its algorithm; of a reference that no digest proves, its name in the store.
     pub digest: Option<String>,
+    /// Of local files what the file system says of them (`size-inode-modified-changed`), by which they are known again;
+    /// nothing where the file was still being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
     /// SHA-256 of the file; local files are not hashed, nor are those of which only parts were fetched.
     pub sha256: Option<Sha256>,
     /// What was checked of the bytes that were read.

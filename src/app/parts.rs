@@ -314,6 +314,7 @@ impl Reading<'_> {
             file: path.into(),
             size,
             digest: digest.clone(),
+            stamp: None,
             sha256: None,
             verified,
         };

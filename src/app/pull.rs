@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rayon::prelude::*;
 
@@ -12,6 +13,7 @@ use crate::wandb::{Artifact, DownloadOptions, DownloadedArtifact, Filter, Manife
 
 use super::blocking::run_blocking;
 use super::error::AppError;
+use super::file_stamp::FileStamp;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
 use super::lock::{LockedArtifact, LockedFile};
@@ -193,6 +195,7 @@ fn fetched(
         file: PathBuf::from(&path),
         size,
         digest: Some(digest.clone()),
+        stamp: None,
         sha256: Some(sha256),
         verified: if file.proof.is_verified() { Verified::Whole } else { Verified::No },
     };
@@ -217,7 +220,8 @@ fn fetched(
 
 pub(super) fn local(session: &Session, seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
     let path = path.canonicalize().map_err(AppError::file("find", path))?;
-    let size = fs::metadata(&path).map_err(AppError::file("read", &path))?.len();
+    let metadata = fs::metadata(&path).map_err(AppError::file("read", &path))?;
+    let (size, stamp) = (metadata.len(), FileStamp::of(&metadata, SystemTime::now()).settled());
     let record = InputRecord {
         input: seeded.input.to_string(),
         seed: seeded.seed,
@@ -226,6 +230,7 @@ pub(super) fn local(session: &Session, seeded: &Seeded, path: &Path) -> Result<P
         file: path.clone(),
         size,
         digest: None,
+        stamp,
         sha256: None,
         verified: Verified::No,
     };
