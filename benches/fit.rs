@@ -24,8 +24,8 @@ use std::process::Command;
 
 use rayon::prelude::*;
 use wandb_pca::analysis::{
-    AnalysisError, Combination, DtypeRule, Headline, LayerFit, Measure, TaskVectors, TensorInfo, align, fit_layers,
-    jackknife, null_model,
+    AnalysisError, BuiltIn, Combination, DtypeRule, Headline, LayerFit, Measure, TaskVectors, TensorInfo, align,
+    fit_layers, jackknife, null_model,
 };
 use wandb_pca::checkpoint::{
     Checkpoint, CheckpointError, NamedTensor, OpenOptions, SourceError, TensorSource, write_torch,
@@ -156,7 +156,7 @@ fn fit(dir: &Path, seeds: usize, (verify_crc, measure): (bool, Measure)) -> Resu
             let seeds = fine_tuned.iter().map(|c| c.tensor(&layer.name)).collect::<Result<_, CheckpointError>>()?;
             Ok::<_, FitError>(TaskVectors::new(&*layer.name, pretrained.tensor(&layer.name)?, seeds)?)
         },
-        (measure, &task),
+        (&BuiltIn, measure, &task),
     )?)
 }
 

@@ -41,6 +41,9 @@ pub enum AnalysisError {
     /// A tensor could not be read.
     #[error("layer {layer} of the {checkpoint} cannot be read")]
     Read { layer: String, checkpoint: Checkpoint, source: TensorError },
+    /// A backend other than the built-in one failed.
+    #[error("{backend} cannot multiply the task vectors of layer {layer}")]
+    Backend { layer: String, backend: String, source: Box<dyn std::error::Error + Send + Sync> },
     /// Values handed in as a Gram matrix are not one.
     #[error("not a Gram matrix of {rows} rows: {reason}")]
     NotAGram { rows: usize, reason: &'static str },

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::analysis::{AnalysisError, Gram, Interference, Layer, Pca, TaskVectors};
+use crate::analysis::{AnalysisError, Backend, Gram, Interference, Layer, Pca, TaskVectors};
 use crate::progress::Task;
 
 /// What a fit knows of one layer. Kilobytes, whatever the size of the layer.
@@ -24,22 +24,24 @@ pub enum Measure {
     /// Nothing.
     #[default]
     Gram,
-    /// [`Interference`], which looks at every parameter by itself and takes a second pass: several times the work.
+    /// [`Interference`], which looks at every parameter by itself and takes a second pass: about twice the time. The first
+    /// of its passes makes the Gram too, built in, whatever the backend.
     Interference,
     /// The same and its singular part: a singular value decomposition for each matrix of each checkpoint, seconds each for
     /// the larger matrices of a ViT-B/16 and minutes for all.
     SingularInterference,
 }
 
-/// Fits `layers` in parallel and measures what `measure` says, each from the task vectors that `open` returns for it; results come in the order of
-/// `layers` and do not depend on the number of threads. `progress` advances by the bytes read.
+/// Fits `layers` in parallel, their Grams made by `backend`, and measures what `measure` says, each from the task vectors
+/// that `open` returns for it; results come in the order of `layers` and with [`BuiltIn`](crate::analysis::BuiltIn) do not
+/// depend on the number of threads. `progress` advances by the bytes read.
 ///
 /// # Errors
 /// What `open` returns, or an [`AnalysisError`]; of several, that of the first layer.
 pub fn fit_layers<'a, E>(
     layers: &[Layer],
     open: impl Fn(&Layer) -> Result<TaskVectors<'a>, E> + Sync,
-    (measure, progress): (Measure, &Task),
+    (backend, measure, progress): (&dyn Backend, Measure, &Task),
 ) -> Result<Vec<LayerFit>, E>
 where
     E: From<AnalysisError> + Send,
@@ -49,7 +51,7 @@ where
         .map(|layer| {
             let vectors = open(layer)?;
             let (gram, interference) = match measure {
-                Measure::Gram => (vectors.gram(progress)?, None),
+                Measure::Gram => (vectors.gram_by(backend, progress)?, None),
                 Measure::Interference | Measure::SingularInterference => {
                     let (gram, mut interference) = vectors.gram_and_interference(progress)?;
                     if let (Measure::SingularInterference, &[rows, columns]) = (measure, layer.shape.as_slice()) {
@@ -76,12 +78,12 @@ where
 pub fn join_grams<'a, E>(
     layers: &[(&Layer, Vec<&Gram>)],
     open: impl Fn(&Layer) -> Result<TaskVectors<'a>, E> + Sync,
-    progress: &Task,
+    (backend, progress): (&dyn Backend, &Task),
 ) -> Result<Vec<Gram>, E>
 where
     E: From<AnalysisError> + Send,
 {
-    let grams: Vec<Result<Gram, E>> =
-        layers.par_iter().map(|(layer, known)| Ok(open(layer)?.extend_gram(known, progress)?)).collect();
+    let join = |(layer, known): &(&Layer, Vec<&Gram>)| Ok(open(layer)?.extend_gram_by(backend, known, progress)?);
+    let grams: Vec<Result<Gram, E>> = layers.par_iter().map(join).collect();
     grams.into_iter().collect()
 }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::analysis::kernel::{Block, Kernel, Tile};
 use crate::analysis::task_vector::Base;
-use crate::analysis::{AnalysisError, TaskVectors};
+use crate::analysis::{AnalysisError, Backend, BuiltIn, TaskVectors};
 use crate::progress::Task;
 
 /// Fewest columns of a piece: enough work to be worth a thread's while.
@@ -124,7 +124,15 @@ impl TaskVectors<'_> {
     /// # Errors
     /// [`AnalysisError::NonFinite`] naming checkpoint and element, `Overflow` or `Read`.
     pub fn gram(&self, progress: &Task) -> Result<Gram, AnalysisError> {
-        self.gram_of(Block::all(self.seeds()), progress)
+        self.gram_by(&BuiltIn, progress)
+    }
+
+    /// The same by a backend of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Self::gram`], and [`AnalysisError::Backend`].
+    pub fn gram_by(&self, backend: &dyn Backend, progress: &Task) -> Result<Gram, AnalysisError> {
+        self.gram_of(backend, &Block::all(self.seeds()), progress)
     }
 
     /// The Gram of all these seeds from the Grams that are `known` of consecutive groups of them, from the first seed on:
@@ -134,6 +142,19 @@ impl TaskVectors<'_> {
     /// # Errors
     /// As [`Self::gram`]; [`AnalysisError::SizeMismatch`] when `known` have more seeds or other parameters.
     pub fn extend_gram(&self, known: &[&Gram], progress: &Task) -> Result<Gram, AnalysisError> {
+        self.extend_gram_by(&BuiltIn, known, progress)
+    }
+
+    /// The same by a backend of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Self::extend_gram`], and [`AnalysisError::Backend`].
+    pub fn extend_gram_by(
+        &self,
+        backend: &dyn Backend,
+        known: &[&Gram],
+        progress: &Task,
+    ) -> Result<Gram, AnalysisError> {
         let mismatch = |what, expected, found| Err(AnalysisError::SizeMismatch { what, expected, found });
         if let Some(other) = known.iter().find(|gram| gram.parameters != self.parameters() as u64) {
             return mismatch("parameters", other.parameters as usize, self.parameters());
@@ -148,7 +169,7 @@ impl TaskVectors<'_> {
             return mismatch("seeds", start, self.seeds());
         }
         blocks.push(Block { rows: start..self.seeds(), columns: self.seeds() });
-        let mut gram = self.gram_of(blocks, progress)?;
+        let mut gram = self.gram_of(backend, &blocks, progress)?;
         let n = gram.seeds;
         let mut start = 0;
         for known in known {
@@ -160,10 +181,18 @@ impl TaskVectors<'_> {
         Ok(gram)
     }
 
-    fn gram_of(&self, blocks: Vec<Block>, progress: &Task) -> Result<Gram, AnalysisError> {
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::Pretrained, rotation: None, blocks };
-        let values = pass.products(progress)?;
-        Ok(Gram { seeds: self.seeds(), parameters: self.parameters() as u64, values })
+    fn gram_of(&self, backend: &dyn Backend, blocks: &[Block], progress: &Task) -> Result<Gram, AnalysisError> {
+        let n = self.seeds();
+        let mut values = backend.products(self, blocks, progress)?;
+        let made = |i: usize, j: usize| blocks.iter().any(|block| block.rows.contains(&i) && j < block.columns);
+        for (i, j) in (0..n).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+            let product = if made(i, j) { values[i * n + j] } else { 0.0 };
+            if !product.is_finite() {
+                return Err(self.blame(Kernel::detect()));
+            }
+            (values[i * n + j], values[j * n + i]) = (product, product);
+        }
+        Ok(Gram { seeds: n, parameters: self.parameters() as u64, values })
     }
 }
 

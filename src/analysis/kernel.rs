@@ -98,10 +98,15 @@ impl Kernel {
         self.0.dispatch(AddScaled { x, weight, out });
     }
 
-    /// Widens the range `low..=high` of each column to the value of `x` there, values smaller than `threshold` in size
-    /// counting as 0.
-    pub(super) fn widen_range(self, x: &[f64], threshold: f64, (low, high): (&mut [f64], &mut [f64])) {
-        self.0.dispatch(WidenRange { x, threshold, low, high });
+    /// Runs another loop for this CPU.
+    pub(super) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+        self.0.dispatch(op)
+    }
+
+    /// The loops for a given instruction set.
+    #[cfg(test)]
+    pub(super) fn of(arch: Arch) -> Self {
+        Self(arch)
     }
 
     /// Adds the products that `blocks` name to the lower triangle of `gram` (rows × rows, row-major); entries above the
@@ -113,9 +118,11 @@ impl Kernel {
 
 /// Products to be made: those of `rows` with rows `0..columns`, as far as the diagonal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) rows: Range<usize>,
-    pub(super) columns: usize,
+pub struct Block {
+    /// The rows.
+    pub rows: Range<usize>,
+    /// How many rows, from the first, each is multiplied with.
+    pub columns: usize,
 }
 
 impl Block {
@@ -177,26 +184,6 @@ impl WithSimd for AddScaled<'_> {
         }
         let sum = simd.mul_add_e_f64s(weight, simd.partial_load_f64s(x_tail), simd.partial_load_f64s(out_tail));
         simd.partial_store_f64s(out_tail, sum);
-    }
-}
-
-struct WidenRange<'a> {
-    x: &'a [f64],
-    threshold: f64,
-    low: &'a mut [f64],
-    high: &'a mut [f64],
-}
-
-impl WithSimd for WidenRange<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for ((&x, low), high) in self.x.iter().zip(self.low.iter_mut()).zip(self.high.iter_mut()) {
-            let x = if x.abs() < self.threshold { 0.0 } else { x };
-            *low = if x < *low { x } else { *low };
-            *high = if x > *high { x } else { *high };
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::analysis::pca::is_accurate_for;
-use crate::analysis::{AnalysisError, Gram, Layer, LayerFit, Pca, TaskVectors};
+use crate::analysis::{AnalysisError, Backend, BuiltIn, Gram, Layer, LayerFit, Pca, TaskVectors};
 use crate::progress::Task;
 
 /// A Gram of some of the seeds, made before.
@@ -31,6 +31,19 @@ impl TaskVectors<'_> {
     /// # Errors
     /// As [`Self::gram`]; [`AnalysisError::SizeMismatch`] when the rows are not one a seed, or beyond what is known.
     pub fn complete_gram(&self, known: Known<'_>, progress: &Task) -> Result<Gram, AnalysisError> {
+        self.complete_gram_by(&BuiltIn, known, progress)
+    }
+
+    /// The same by a backend of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Self::complete_gram`], and [`AnalysisError::Backend`].
+    pub fn complete_gram_by(
+        &self,
+        backend: &dyn Backend,
+        known: Known<'_>,
+        progress: &Task,
+    ) -> Result<Gram, AnalysisError> {
         let n = self.seeds();
         if known.rows.len() != n {
             return Err(AnalysisError::SizeMismatch { what: "seeds", expected: n, found: known.rows.len() });
@@ -43,9 +56,9 @@ impl TaskVectors<'_> {
         let part = known.gram.select(&known.rows.iter().copied().flatten().collect::<Vec<_>>())?;
         order.extend(new);
         if order.iter().copied().eq(0..n) {
-            return self.extend_gram(&[&part], progress);
+            return self.extend_gram_by(backend, &[&part], progress);
         }
-        let gram = self.in_order(&order).extend_gram(&[&part], progress)?;
+        let gram = self.in_order(&order).extend_gram_by(backend, &[&part], progress)?;
         let mut place = vec![0; n];
         for (at, &seed) in order.iter().enumerate() {
             place[seed] = at;
@@ -63,7 +76,7 @@ pub fn complete_layers<'a, 'k, E>(
     layers: &[Layer],
     known: impl Fn(&Layer) -> Option<Known<'k>> + Sync,
     open: impl Fn(&Layer) -> Result<TaskVectors<'a>, E> + Sync,
-    progress: &Task,
+    (backend, progress): (&dyn Backend, &Task),
 ) -> Result<Vec<LayerFit>, E>
 where
     E: From<AnalysisError> + Send,
@@ -80,8 +93,8 @@ where
         }
         let vectors = open(layer)?;
         let gram = match known {
-            Some(known) => vectors.complete_gram(known, progress)?,
-            None => vectors.gram(progress)?,
+            Some(known) => vectors.complete_gram_by(backend, known, progress)?,
+            None => vectors.gram_by(backend, progress)?,
         };
         let pca = vectors.pca(&gram).map_err(|error| error.in_layer(&layer.name))?;
         Ok(done((gram, pca)))

@@ -64,6 +64,16 @@ impl<'a> TaskVectors<'a> {
         self.parameters
     }
 
+    /// The layer in the pretrained model.
+    pub fn pretrained(&self) -> &TensorView<'a> {
+        &self.pretrained
+    }
+
+    /// The layer in the fine-tuned checkpoints, in the order of the rows.
+    pub fn fine_tuned(&self) -> &[TensorView<'a>] {
+        &self.fine_tuned
+    }
+
     /// Bytes that one pass over all checkpoints reads.
     pub fn bytes(&self) -> u64 {
         self.checkpoints().map(|(_, view)| (view.len() * view.dtype().size()) as u64).sum()

@@ -266,7 +266,8 @@ fn layers_that_are_known_are_not_opened_unless_their_spectrum_asks_for_it() {
     let rows = [Some(2), Some(0), Some(3)];
     let closed = |_: &Layer| -> Result<TaskVectors<'_>, AnalysisError> { panic!("it was opened") };
     let layers = std::slice::from_ref(&layer);
-    let fits = complete_layers(layers, |_| Some(Known { gram: &gram, rows: &rows }), closed, &silent()).unwrap();
+    let fits =
+        complete_layers(layers, |_| Some(Known { gram: &gram, rows: &rows }), closed, (&BuiltIn, &silent())).unwrap();
     assert_eq!(fits[0].gram, gram.select(&[2, 0, 3]).unwrap());
     assert_eq!(fits[0].pca, Pca::from_gram(&fits[0].gram).unwrap());
     // A mean that dwarfs the differences: the Gram alone is not enough, and the layer is read.
@@ -282,7 +283,8 @@ fn layers_that_are_known_are_not_opened_unless_their_spectrum_asks_for_it() {
         Ok::<_, AnalysisError>(vectors(&pretrained, &near))
     };
     let rows = [Some(0), Some(1), Some(2)];
-    let fits = complete_layers(layers, |_| Some(Known { gram: &gram, rows: &rows }), open, &silent()).unwrap();
+    let fits =
+        complete_layers(layers, |_| Some(Known { gram: &gram, rows: &rows }), open, (&BuiltIn, &silent())).unwrap();
     assert_eq!((opened.into_inner(), &fits[0].pca), (1, &close.pca(&gram).unwrap()));
 }
 
@@ -360,12 +362,14 @@ fn layers_are_fitted_in_order_and_the_first_failure_wins() {
         parameters,
     });
     let fits =
-        fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (Measure::Gram, &silent())).unwrap();
+        fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (&BuiltIn, Measure::Gram, &silent()))
+            .unwrap();
     assert_eq!(fits.iter().map(|fit| fit.layer.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(fits[0].gram, fits[1].gram);
     seeds[1][0] = f32::NAN;
-    let error = fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (Measure::Gram, &silent()))
-        .unwrap_err();
+    let error =
+        fit_layers::<AnalysisError>(&info, |_| Ok(vectors(&pretrained, &seeds)), (&BuiltIn, Measure::Gram, &silent()))
+            .unwrap_err();
     assert!(matches!(error, AnalysisError::NonFinite { checkpoint: Checkpoint::FineTuned(1), element: 0, .. }));
 }
 

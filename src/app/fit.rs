@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use crate::analysis::{
-    AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
+    AnalysisError, BuiltIn, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
     TensorInfo, align, complete_layers, fit_layers,
 };
 use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
@@ -22,6 +22,7 @@ use super::fit_known::KnownFit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
+use super::local::identify;
 use super::lock::{LOCK_FILE, Lock};
 use super::parts::{Extent, Wish, pull_chosen_parts};
 use super::pinned::{LockMode, Pins};
@@ -182,7 +183,7 @@ impl PlannedFit {
 
 /// Makes a planned fit.
 pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<FitOutcome, AppError> {
-    let pulled = planned.pull(session).await?;
+    let pulled = identify(session, planned.pull(session).await?).await?;
     let PlannedFit { options, pins, select, .. } = planned;
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
     if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
@@ -249,8 +250,8 @@ pub(super) fn compute(
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
     let fits = match known {
-        None => fit_layers(&layers.layers, open_layer, (measure, &task)),
-        Some(known) => complete_layers(&layers.layers, |layer| known.layer(layer), open_layer, &task),
+        None => fit_layers(&layers.layers, open_layer, (&BuiltIn, measure, &task)),
+        Some(known) => complete_layers(&layers.layers, |layer| known.layer(layer), open_layer, (&BuiltIn, &task)),
     };
     let fits = fits.map_err(|error| match error {
         Trouble::Read(error) => error,

@@ -63,17 +63,9 @@ impl KnownFit {
     }
 }
 
-/// Whether these are the same bytes, proved then at least as well as now: by digest, or local files by what the file system
-/// says of them.
+/// Whether these are the same bytes, proved then at least as well as now.
 fn is_same(known: &InputRecord, now: &InputRecord) -> bool {
-    if known.verified < now.verified {
-        return false;
-    }
-    match (&known.digest, &now.digest, &known.stamp, &now.stamp) {
-        (Some(known), Some(now), _, _) => known == now,
-        (None, None, Some(then), Some(today)) => known.file == now.file && then == today,
-        _ => false,
-    }
+    known.verified >= now.verified && known.digest.is_some() && known.digest == now.digest
 }
 
 #[cfg(test)]
@@ -83,7 +75,7 @@ mod tests {
 
     #[test]
     fn only_the_same_bytes_proved_as_well_are_the_same() {
-        let record = |digest: Option<&str>, stamp: Option<&str>, verified| InputRecord {
+        let record = |digest: Option<&str>, verified| InputRecord {
             input: "a".to_owned(),
             seed: Some(1),
             resolved: None,
@@ -91,20 +83,16 @@ mod tests {
             file: "a".into(),
             size: 1,
             digest: digest.map(str::to_owned),
-            stamp: stamp.map(str::to_owned),
             sha256: None,
             verified,
         };
         let (whole, partly, no) = (Verified::Whole, Verified::Partly, Verified::No);
-        assert!(is_same(&record(Some("x"), None, whole), &record(Some("x"), None, whole)));
-        assert!(is_same(&record(Some("x"), None, whole), &record(Some("x"), None, partly)));
-        assert!(!is_same(&record(Some("x"), None, partly), &record(Some("x"), None, whole)));
-        assert!(!is_same(&record(Some("x"), None, whole), &record(Some("y"), None, whole)));
-        assert!(is_same(&record(None, Some("1"), no), &record(None, Some("1"), no)));
-        assert!(!is_same(&record(None, Some("1"), no), &record(None, Some("2"), no)));
-        assert!(!is_same(&record(None, None, no), &record(None, None, no)));
-        assert!(!is_same(&record(Some("x"), None, no), &record(None, Some("x"), no)));
-        let elsewhere = InputRecord { file: "b".into(), ..record(None, Some("1"), no) };
-        assert!(!is_same(&record(None, Some("1"), no), &elsewhere));
+        assert!(is_same(&record(Some("x"), whole), &record(Some("x"), whole)));
+        assert!(is_same(&record(Some("x"), whole), &record(Some("x"), partly)));
+        assert!(!is_same(&record(Some("x"), partly), &record(Some("x"), whole)));
+        assert!(!is_same(&record(Some("x"), whole), &record(Some("y"), whole)));
+        assert!(!is_same(&record(None, no), &record(None, no)));
+        let elsewhere = InputRecord { file: "b".into(), seed: None, ..record(Some("x"), no) };
+        assert!(is_same(&record(Some("x"), no), &elsewhere));
     }
 }

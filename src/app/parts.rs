@@ -314,7 +314,6 @@ impl Reading<'_> {
             file: path.into(),
             size,
             digest: digest.clone(),
-            stamp: None,
             sha256: None,
             verified,
         };

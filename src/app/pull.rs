@@ -1,8 +1,6 @@
 //! From inputs to files on this machine: resolve, pin, download, verify. Local files pass through.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
@@ -13,9 +11,9 @@ use crate::wandb::{Artifact, DownloadOptions, DownloadedArtifact, Filter, Manife
 
 use super::blocking::run_blocking;
 use super::error::AppError;
-use super::file_stamp::FileStamp;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
+use super::local::local;
 use super::lock::{LockedArtifact, LockedFile};
 use super::parts::Parts;
 use super::pinned::{Pins, resolve_pinned};
@@ -115,7 +113,7 @@ pub(super) async fn pull_chosen(
 /// # Errors
 /// The store failed.
 pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option<Pulled>, AppError> {
-    let Some(text) = record.digest.as_deref() else { return Ok(None) };
+    let Some(text) = record.digest.as_deref().filter(|_| record.resolved.is_some()) else { return Ok(None) };
     let found = match (Digest::parse(text), EtagKey::parse(text)) {
         (Ok(digest), _) => session.store.find(&digest, record.size)?,
         (_, Ok(key)) => session.store.find_etag(&key, Some(record.size))?,
@@ -195,7 +193,6 @@ fn fetched(
         file: PathBuf::from(&path),
         size,
         digest: Some(digest.clone()),
-        stamp: None,
         sha256: Some(sha256),
         verified: if file.proof.is_verified() { Verified::Whole } else { Verified::No },
     };
@@ -216,24 +213,4 @@ fn fetched(
         scratch: session.store.scratch(),
         locked: Some(locked),
     })
-}
-
-pub(super) fn local(session: &Session, seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
-    let path = path.canonicalize().map_err(AppError::file("find", path))?;
-    let metadata = fs::metadata(&path).map_err(AppError::file("read", &path))?;
-    let (size, stamp) = (metadata.len(), FileStamp::of(&metadata, SystemTime::now()).settled());
-    let record = InputRecord {
-        input: seeded.input.to_string(),
-        seed: seeded.seed,
-        resolved: None,
-        artifact_digest: None,
-        file: path.clone(),
-        size,
-        digest: None,
-        stamp,
-        sha256: None,
-        verified: Verified::No,
-    };
-    let scratch = session.store.scratch();
-    Ok(Pulled { record, path, artifact: None, downloaded: false, parts: None, scratch, locked: None })
 }

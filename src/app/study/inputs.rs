@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::PathBuf;
 
 use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 
 use crate::app::AppError;
-use crate::app::file_stamp::FileStamp;
 use crate::app::fit_record::InputRecord;
 use crate::app::input::{Input, InputError, Seeded};
+use crate::app::local::{identify, local};
 use crate::app::lock::{LockedArtifact, LockedFile};
 use crate::app::parts::{Extent, Wish, pull_parts};
 use crate::app::pinned::Pins;
-use crate::app::pull::{Pulled, choose, local};
+use crate::app::pull::{Pulled, choose};
 use crate::app::resolve::{Resolved, all, qualify, versions, with_manifests};
 use crate::app::session::Session;
 use crate::digest::Digest;
@@ -150,36 +149,39 @@ async fn look_up(session: &Session, references: &[String]) -> Result<Vec<(String
             Err(AppError::Wandb { source, .. }) if source.is_not_found() => Ok(None),
             Err(error) => Err(error),
         });
-    let mut pinned = pin_files(&files).await?;
+    let mut pinned = pin_files(session, &files).await?;
     pinned.extend(all(told)?.into_iter().flatten());
     Ok(pinned)
 }
 
-/// Pins files by what the file system says of them, once their writers are done.
-async fn pin_files(files: &[(String, PathBuf)]) -> Result<Vec<(String, Pinned)>, AppError> {
-    let stamps = || files.iter().map(|(_, path)| stamp(path)).collect::<Result<Vec<_>, AppError>>();
-    let mut found = stamps()?;
-    if let Some(wait) = found.iter().filter_map(|(_, stamp)| stamp.unsettled).max() {
-        tokio::time::sleep(wait).await;
-        found = stamps()?;
-    }
-    let pinned = files.iter().zip(found).map(|((reference, path), (bytes, stamp))| {
-        let version = path.display().to_string();
-        let mut digest = format!("file:{version}:{}", stamp.text);
-        if stamp.unsettled.is_some() {
-            // Somebody is writing it: whatever is made of it is not to be taken for what it is later.
-            digest += &format!(":{}", jiff::Timestamp::now());
+/// Pins files by what is in them.
+async fn pin_files(session: &Session, files: &[(String, PathBuf)]) -> Result<Vec<(String, Pinned)>, AppError> {
+    let record = |(reference, path): &(String, PathBuf)| {
+        let seeded = Seeded { seed: None, input: Input::File(path.clone()) };
+        local(session, &seeded, path).map(|pulled| (reference.clone(), pulled))
+    };
+    let (references, pulled): (Vec<_>, Vec<_>) =
+        files.iter().map(record).collect::<Result<Vec<_>, AppError>>()?.into_iter().unzip();
+    let known = match identify(session, pulled.clone()).await {
+        Ok(known) => known,
+        // One that is no checkpoint is for its cell to tell.
+        Err(_) => {
+            let mut known = Vec::with_capacity(pulled.len());
+            for file in pulled {
+                known.push(
+                    identify(session, vec![file.clone()]).await.ok().and_then(|mut one| one.pop()).unwrap_or(file),
+                );
+            }
+            known
         }
-        let found = Found { version, digest, bytes, cached: 0 };
-        (reference.clone(), Pinned { found, file: path.clone(), artifact_digest: None })
+    };
+    let pinned = known.into_iter().map(|Pulled { record, .. }| {
+        let version = record.file.display().to_string();
+        let digest = record.digest.unwrap_or_else(|| format!("unreadable:{version}:{}", jiff::Timestamp::now()));
+        let found = Found { version, digest, bytes: record.size, cached: 0 };
+        Pinned { found, file: record.file, artifact_digest: None }
     });
-    Ok(pinned.collect())
-}
-
-/// Size and stamp of a file.
-fn stamp(path: &Path) -> Result<(u64, FileStamp), AppError> {
-    let metadata = fs::metadata(path).map_err(AppError::file("read", path))?;
-    Ok((metadata.len(), FileStamp::of(&metadata, SystemTime::now())))
+    Ok(references.into_iter().zip(pinned).collect())
 }
 
 fn pin_artifact(resolved: Resolved) -> Result<Pinned, AppError> {
@@ -248,7 +250,6 @@ impl Pinned {
             file: self.file.clone(),
             size: object.size,
             digest: Some(self.found.digest.clone()),
-            stamp: None,
             sha256: Some(sha256),
             verified: Verified::Whole,
         };
@@ -298,7 +299,7 @@ pub(super) async fn obtain(
         };
         pulled.push(here.ok_or_else(|| AppError::Offline { what: input.reference.clone() })?);
     }
-    Ok(pulled)
+    identify(session, pulled).await
 }
 
 /// As the study names it, not as the version that it was fetched as.
