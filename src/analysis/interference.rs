@@ -60,7 +60,8 @@ impl TaskVectors<'_> {
     pub fn gram_and_interference(&self, progress: &Task) -> Result<(Gram, Interference), AnalysisError> {
         let (n, d) = (self.seeds(), self.parameters());
         let blocks = Block::all(n);
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::Pretrained, rotation: None, blocks };
+        let (kernel, base) = (Kernel::detect(), Base::Pretrained);
+        let mut pass = Pass { vectors: self, kernel, base, rotation: None, blocks, first: true };
         let mut cuts = self.guess_cuts(SHARES, pass.kernel)?;
         let bytes_per_column = self.bytes().checked_div(d as u64).unwrap_or(0);
         let partials = pass.map_pieces(
@@ -73,6 +74,7 @@ impl TaskVectors<'_> {
         )?;
         let (sums, counts): (Vec<_>, Vec<_>) = partials.into_iter().unzip();
         let gram = Gram::from_pass(pass.sum(&sums)?, (n, d as u64));
+        pass.first = false;
         let conflicts = narrow(&mut cuts, counts);
         while !cuts.iter().flatten().all(Cut::is_narrow) {
             let again = pass.map_pieces(|| Counts::new(n), |counts, tile| counts.add(pass.kernel, &cuts, tile))?;

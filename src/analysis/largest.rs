@@ -188,7 +188,7 @@ impl TaskVectors<'_> {
         for block in 0..blocks {
             let start = if d <= columns { block * BLOCK } else { place(block as u64, blocks as u64, d as u64) };
             let base = &mut base[..BLOCK.min(d - start)];
-            self.fill(kernel, Base::Pretrained, (start, base), &mut tile)?;
+            self.fill(kernel, Base::Pretrained, (start, base, start), &mut tile)?;
             for (seed, sizes) in sizes.iter_mut().enumerate() {
                 sizes.extend(tile.row(seed).iter().map(|x| x.abs().to_bits()));
             }

@@ -17,6 +17,7 @@
 
 mod backend;
 mod certainty;
+mod checksum;
 mod downdate;
 mod eigen;
 mod error;
@@ -36,6 +37,7 @@ mod singular;
 mod spectrum;
 mod subspace;
 mod task_vector;
+mod weights;
 
 pub use backend::{Backend, BuiltIn};
 pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model, null_ratios};

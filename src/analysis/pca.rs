@@ -332,7 +332,8 @@ impl TaskVectors<'_> {
     fn pass(&self, rotation: Option<&Rotation>) -> Result<Vec<f64>, AnalysisError> {
         let unseen = Progress::silent().begin(Stage::Compute, "", None);
         let blocks = Block::all(rotation.map_or(self.seeds(), |rotation| rotation.rows));
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, blocks };
+        let pass =
+            Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, blocks, first: false };
         pass.products(&unseen)
     }
 
@@ -378,6 +379,7 @@ impl TaskVectors<'_> {
             base: Base::FirstSeed,
             rotation: Some(&rotation),
             blocks: Vec::new(),
+            first: false,
         };
         let larger = |mut best: Vec<f64>, found: Vec<f64>| {
             for (best, found) in best.iter_mut().zip(found) {

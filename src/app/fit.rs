@@ -9,9 +9,10 @@ use crate::analysis::{
     AnalysisError, BuiltIn, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
     TensorInfo, align, complete_layers, fit_layers,
 };
-use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
+use crate::checkpoint::{Checkpoint, CheckpointError, OpenOptions, Prefixes, prefixes_to_drop};
 use crate::progress::{Progress, Stage};
 use crate::report::input::Verified;
+use crate::tensor::TensorView;
 use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
@@ -248,7 +249,7 @@ pub(super) fn compute(
     let layers = align(pretrained, fine_tuned, DtypeRule::Same).and_then(narrow).map_err(subject)?;
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
-    let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
+    let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));
     let fits = match known {
         None => fit_layers(&layers.layers, open_layer, (&BuiltIn, measure, &task)),
         Some(known) => complete_layers(&layers.layers, |layer| known.layer(layer), open_layer, (&BuiltIn, &task)),
@@ -307,17 +308,18 @@ fn tensor_infos(checkpoint: &Checkpoint) -> Vec<TensorInfo<'_>> {
     infos.map(|info| TensorInfo { name: &info.name, dtype: info.dtype, shape: &info.shape }).collect()
 }
 
+/// How a tensor is had: [`Checkpoint::tensor`], or [`Checkpoint::tensor_to_compare`] for Grams, which compare CRC-32 in
+/// their pass.
+type View = for<'c> fn(&'c Checkpoint, &str) -> Result<TensorView<'c>, CheckpointError>;
+
 /// One layer of all checkpoints, the pretrained one first.
 pub(super) fn task_vectors<'a>(
     checkpoints: &'a [Checkpoint],
     pulled: &[Pulled],
-    layer: &Layer,
+    (layer, view): (&Layer, View),
 ) -> Result<TaskVectors<'a>, Trouble> {
     let view = |(checkpoint, pulled): (&'a Checkpoint, &Pulled)| {
-        checkpoint
-            .tensor(&layer.name)
-            .map_err(AppError::checkpoint("read", &pulled.record.input))
-            .map_err(Trouble::Read)
+        view(checkpoint, &layer.name).map_err(AppError::checkpoint("read", &pulled.record.input)).map_err(Trouble::Read)
     };
     let mut views = checkpoints.iter().zip(pulled).map(view).collect::<Result<Vec<_>, _>>()?.into_iter();
     let Some(pretrained) = views.next() else { return Err(Trouble::Read(AppError::Worker { what: "the fit" })) };
@@ -358,6 +360,7 @@ fn checkpoint_of(error: &AnalysisError) -> Option<Which> {
         | AnalysisError::DtypeMismatch { checkpoint, .. }
         | AnalysisError::NotFloat { checkpoint, .. }
         | AnalysisError::NonFinite { checkpoint, .. }
+        | AnalysisError::Damaged { checkpoint, .. }
         | AnalysisError::Read { checkpoint, .. } => Some(*checkpoint),
         AnalysisError::InLayer { source, .. } => checkpoint_of(source),
         _ => None,
