@@ -202,7 +202,7 @@ pub enum AppError {
     #[error("the embedded server failed")]
     Server(#[from] ServerError),
     /// Something is wrong with a study.
-    #[error("the study cannot go on")]
+    #[error(transparent)]
     Study(#[from] StudyError),
     /// A worker ended before its work.
     #[error("a worker of {what} ended early")]
@@ -285,6 +285,9 @@ impl AppError {
                 FailureKind::NotFound
             }
             Self::Study(error) => error.kind(),
+            Self::File { action: "read" | "find" | "open", source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                FailureKind::NotFound
+            }
             _ => FailureKind::Failure,
         }
     }
