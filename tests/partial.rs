@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use support::{Fault, Misbehaving, noise, options, resolve, store};
 use wandb_pca::app::{
-    self, AppError, Extent, FailureKind, FitOptions, Input, InspectOptions, Inspection, Norms, SampleOptions, Session,
+    self, AppError, Device, Extent, FailureKind, FitOptions, Input, InspectOptions, Inspection, Norms, SampleOptions,
+    Session,
 };
 use wandb_pca::checkpoint::zip::Directory;
 use wandb_pca::checkpoint::{NamedTensor, write_safetensors, write_torch};
@@ -174,6 +175,7 @@ fn session(client: &Client, store: &Store) -> Session {
         client: Some(client.clone()),
         store: store.clone(),
         progress: Progress::silent(),
+        device: Device::default(),
         entity: Some(support::ENTITY.to_owned()),
         project: Some(support::PROJECT.to_owned()),
         app_url: "http://127.0.0.1".to_owned(),

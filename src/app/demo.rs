@@ -14,6 +14,7 @@ use crate::wandb::{ArtifactDraft, ArtifactName, Client, ClientOptions, RunOption
 use super::blocking::run_blocking;
 use super::compare::{CompareOptions, CompareOutcome, compare};
 use super::demo_model::{DemoModel, DemoTensor, state_dict};
+use super::device::Device;
 use super::error::AppError;
 use super::fit::{FitOptions, FitOutcome, fit};
 use super::fit_source::FitSource;
@@ -83,6 +84,7 @@ pub fn session(server: &Server, folder: &Path, progress: &Progress) -> Result<Se
         client: Some(Client::new(options).map_err(AppError::wandb("reach the embedded server"))?),
         store: Store::new(folder.join("cache").join("artifacts"), progress.clone()),
         progress: progress.clone(),
+        device: Device::default(),
         entity: None,
         project: None,
         app_url: server.base_url().to_owned(),

@@ -148,7 +148,7 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
         None => study.files().fit(&unit.task.id),
         Some(shard) => study.files().shard(&unit.task.id, shard),
     };
-    let store = study.session.store.clone();
+    let (store, device) = (study.session.store.clone(), study.session.device);
     run_blocking("the study", move || {
         let (task, inputs) = (unit.task.id.clone(), unit.task.inputs.clone());
         let mut note = UnitNote { task, inputs, shard: unit.shard, first: 0, layers: 0 };
@@ -165,10 +165,10 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
             })
         };
         let stored = earlier(&folder, &pulled, unit.shard).map(|fit| fit.layers).unwrap_or_default();
-        let reading = Reading { key: None, measure: options.measure, stored: &stored };
-        let (layers, fits) = fit::compute(&pulled, reading, &progress, narrow)?;
+        let reading = Reading { key: None, measure: options.measure, stored: &stored, device };
+        let computed = fit::compute(&pulled, reading, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
-        let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
+        let fit = Fit::new(fit::record(&options, &pulled, &computed)?, computed.fits, lock);
         let digest = write(&folder, &fit, &note)?;
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &folder.join(LOCK_FILE))?;

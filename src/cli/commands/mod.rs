@@ -5,6 +5,7 @@ mod artifact;
 mod cache;
 mod compare;
 mod demo;
+mod evaluate;
 mod fit;
 mod inspect;
 mod located;
@@ -38,6 +39,7 @@ pub(crate) async fn dispatch(
         Command::Fit(args) => fit::fit(&context, args).await.map(Some),
         Command::Sample(args) => sample::sample(&context, args).await.map(Some),
         Command::Compare(args) => compare::compare(&context, args).await.map(Some),
+        Command::Evaluate(args) => evaluate::evaluate(&context, args).await.map(Some),
         Command::Report(args) => report::report(args).map(Some),
         Command::Inspect(args) => inspect::inspect(&context, args).await.map(Some),
         Command::Study(args) => study::dispatch(&context, args).await.map(Some),
