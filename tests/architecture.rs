@@ -33,7 +33,7 @@ fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
             ],
         ),
         ("wandb", vec!["digest", "progress", "ranges", "redact", "store", "table"]),
-        ("checkpoint", vec!["ranges", "tensor"]),
+        ("checkpoint", vec!["digest", "ranges", "tensor"]),
         ("analysis", vec!["tensor", "progress"]),
         ("libtorch", vec!["analysis", "progress", "tensor"]),
         ("study", vec!["digest"]),

@@ -130,9 +130,15 @@ fn fits_that_do_not_belong_together_are_refused_and_layers_are_those_in_common()
     let other = folder.path().join("other");
     models(&other);
     fit(&other, "B", &[]);
+    assert_eq!(json(&compare(&["fit-A", "other/fit-B"]))["layers"], 2, "the same weights, wherever they lie");
+    checkpoint(&other, "m_pt", &[("h.0.w", &[1.0, 2.0, 3.5]), ("h.1.w", &[1.0, 2.0, 3.0])]);
+    fit(&other, "B", &[]);
     refused(&compare(&["fit-A", "other/fit-B"]), 1, &["pretrained checkpoint", "m_pt", "hint:"]);
     fs::write(folder.path().join("m_A_1/trained.ckpt"), b"gone").unwrap();
     refused(&compare(&["fit-A", "fit-C", "--out", "again"]), 5, &["m_A_1", "was made from"]);
+    // As long as it was, and no longer what it was.
+    checkpoint(folder.path(), "m_A_1", &[("h.0.w", &[0.0; 3]), ("h.1.w", &[0.0; 3])]);
+    refused(&compare(&["fit-A", "fit-C", "--out", "again"]), 5, &["m_A_1", "was made from zip-crc32:"]);
     assert!(!folder.path().join("again").exists(), "nothing is left of a comparison that failed");
 }
 
@@ -174,4 +180,55 @@ fn fits_of_the_server_are_compared_logged_and_extended_without_reading_twice() {
     }
     assert_eq!(numbers(&three).len(), 36);
     refused(&served.run(&["compare", "p/m_A_pca", "p/m_A_0"]), 1, &["m_A_0", "is not a fit", "hint:"]);
+
+    // Reports of what is on the server are those of the folders.
+    let page = |arguments: &[&str], file: &str| {
+        served.ok(&[&["report", "--output", file], arguments].concat());
+        fs::read_to_string(served.path().join(file)).unwrap()
+    };
+    let comparison = two["artifact"].as_str().unwrap();
+    assert_eq!(page(&["A"], "folder.html"), page(&["p/m_A_pca:latest"], "artifact.html"));
+    let both = page(&["p/m_A_pca", "B", comparison], "both.html");
+    assert!(both.contains("Between datasets") && both.contains("Principal angles between datasets"));
+    refused(&served.run(&["report", comparison, "joint"]), 2, &["one comparison"]);
+    refused(&served.run(&["report", "p/m_A_0"]), 1, &["m_A_0", "is not a fit"]);
+    refused(&served.run(&["report", "p/none_pca"]), 3, &["none_pca"]);
+}
+
+#[test]
+fn models_are_drawn_from_a_fit_on_the_server_and_know_where_they_come_from() {
+    let served = Served::start();
+    models(served.path());
+    for name in ["m_pt", "m_A_0", "m_A_1"] {
+        let file = served.path().join(name).join("trained.ckpt");
+        served.ok(&["artifact", "put", file.to_str().unwrap(), "--name", &format!("p/{name}")]);
+    }
+    served.ok(&["fit", "--pretrained", "p/m_pt", "--finetuned", "p/m_A_{seed}", "--seeds", "0,1", "--out", "A"]);
+    // Versions that come later change nothing: the fit names its inputs by version and digest.
+    checkpoint(served.path(), "m_A_1", &[("h.0.w", &[9.0; 3]), ("h.1.w", &[9.0; 3])]);
+    let moved = served.path().join("m_A_1/trained.ckpt");
+    served.ok(&["artifact", "put", moved.to_str().unwrap(), "--name", "p/m_A_1"]);
+    // On a machine that has neither the fit nor the checkpoints.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let there = |arguments: &[&str]| {
+        let mut command = served.command(&[arguments, &["--json"]].concat());
+        command.env("WANDB_CACHE_DIR", elsewhere.path().join("cache")).current_dir(elsewhere.path()).output().unwrap()
+    };
+    let drawn = json(&there(&["sample", "p/m_A_pca:latest", "--random-seed", "7", "--log"]));
+    let model = &drawn["models"][0];
+    let file = elsewhere.path().join("m_A_pca-samples/variance-7-0/trained.ckpt");
+    assert_eq!(model["files"][0], "m_A_pca-samples/variance-7-0/trained.ckpt");
+    let here = served.ok(&["sample", "A", "--random-seed", "7"]);
+    assert_eq!(here["models"][0]["weights"], model["weights"]);
+    assert_eq!(fs::read(file).unwrap(), fs::read(served.path().join("A/samples/variance-7-0/trained.ckpt")).unwrap());
+    let artifact = model["artifact"].as_str().unwrap();
+    assert_eq!(artifact, "local/p/m_A_sample:v0");
+    let lineage = json(&there(&["artifact", "lineage", artifact])).to_string();
+    for used in ["m_A_pca:v0", "m_pt:v0", "m_A_0:v0", "m_A_1:v0"] {
+        assert!(lineage.contains(used), "{used} is not in {lineage}");
+    }
+    assert!(!lineage.contains("m_A_1:v1"), "{lineage}");
+    // All that was had once is there without the server.
+    let offline = there(&["sample", "p/m_A_pca:latest", "--random-seed", "7", "--offline", "--out", "again"]);
+    assert_eq!(json(&offline)["models"][0]["weights"], model["weights"]);
 }

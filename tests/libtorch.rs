@@ -211,6 +211,20 @@ fn values_that_are_not_finite_are_refused_in_the_same_words() {
 }
 
 #[test]
+fn a_checksum_that_was_left_to_compare_is_compared() {
+    let values = noise(3000, 8);
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let right = crc32fast::hash(&bytes);
+    let stated = |crc32: u32| f64s(&values).with_crc32_to_compare(crc32);
+    let layer = |crc32: u32| TaskVectors::new("w", stated(right), vec![stated(right), stated(crc32)]).unwrap();
+    layer(right).gram_by(&torch(0), &silent()).unwrap();
+    let wrong = layer(right ^ 1);
+    let theirs = wrong.gram_by(&torch(0), &silent()).unwrap_err();
+    assert!(matches!(theirs, AnalysisError::Damaged { checkpoint: Which::FineTuned(1), .. }), "{theirs}");
+    assert_eq!(theirs.to_string(), wrong.gram(&silent()).unwrap_err().to_string());
+}
+
+#[test]
 fn layers_take_turns_and_each_gets_its_own_gram() {
     let layers: Vec<TaskVectors<'_>> = (1..40).map(|size| layer(4, 97 * size, &[Dtype::F32])).collect();
     let backend = torch(0);

@@ -14,11 +14,13 @@ mod command;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::{Duration, SystemTime};
 
 use command::{Served, command, files_below, json, refused, run};
 
 use serde_json::Value;
-use wandb_pca::checkpoint::{Checkpoint, NamedTensor, OpenOptions, write_torch};
+use wandb_pca::checkpoint::{Checkpoint, NamedTensor, OpenOptions, write_safetensors, write_torch};
+use wandb_pca::digest::{Algorithm, Digest};
 use wandb_pca::tensor::{Dtype, TensorView};
 
 #[test]
@@ -191,6 +193,54 @@ fn a_model_is_not_drawn_from_files_that_changed_since_the_fit() {
     assert_eq!(json(&draw())["models"].as_array().map(Vec::len), Some(1));
     checkpoint(&folder.path().join("ft_1/trained.ckpt"), &[("a", &[1.0, 2.5]), ("b", &[0.0]), ("longer", &[0.0; 64])]);
     refused(&draw(), 5, &["ft_1/trained.ckpt", "was made from", "hint:"]);
+    // As long as before, and one weight is another.
+    checkpoint(&folder.path().join("ft_1/trained.ckpt"), &[("a", &[1.0, 2.25]), ("b", &[0.0])]);
+    refused(&draw(), 5, &["ft_1/trained.ckpt", "was made from zip-crc32:", "hint:"]);
+    // The same weights, written at another time.
+    checkpoint(&folder.path().join("ft_1/trained.ckpt"), &[("a", &[1.0, 2.5]), ("b", &[0.0])]);
+    json(&draw());
+}
+
+#[test]
+fn local_files_are_known_by_their_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let large: Vec<f32> = (0..400_000u32).map(|i| (i % 251) as f32).collect();
+    for (name, shift) in [("pt", 0.0), ("ft_0", 1.0), ("ft_1", 3.0)] {
+        let view = |values: &[f32]| {
+            let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+            TensorView::contiguous(Dtype::F32, vec![values.len()], bytes).unwrap()
+        };
+        let (a, b) = (view(&large.iter().map(|x| x + shift).collect::<Vec<_>>()), view(&[shift]));
+        let file = fs::File::create(folder.path().join(format!("{name}.safetensors"))).unwrap();
+        write_safetensors(&mut { file }, &[NamedTensor::new("a", &a), NamedTensor::new("b", &b)]).unwrap();
+    }
+    let cache = folder.path().join("cache");
+    let run = |arguments: &[&str]| {
+        command(arguments).env("WANDB_CACHE_DIR", &cache).current_dir(folder.path()).output().unwrap()
+    };
+    let fit = |out: &str| {
+        let inputs = ["--pretrained", "pt.safetensors", "--finetuned", "ft_{seed}.safetensors", "--seeds", "0,1"];
+        json(&run(&[&["fit", "--json", "--out", out], &inputs[..]].concat()))
+    };
+    let digests = |fit: &Value| -> Vec<Value> {
+        fit["inputs"].as_array().unwrap().iter().map(|input| input["digest"].clone()).collect()
+    };
+    let path = folder.path().join("ft_1.safetensors");
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::options().write(true).open(&path).unwrap().set_modified(hour_ago).unwrap();
+    let first = digests(&fit("first"));
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(first[2], Digest::of(Algorithm::Xxh128, &bytes).to_string());
+    assert!(first.iter().all(|digest| digest != &Value::Null) && first[0] != first[1] && first[1] != first[2]);
+    assert_eq!(digests(&fit("again")), first, "whatever was remembered");
+    json(&run(&["sample", "first", "--json"]));
+    // Of the same length and time, and another weight.
+    let mut other = bytes.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(&path, &other).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(hour_ago).unwrap();
+    refused(&run(&["sample", "first", "--json"]), 5, &["ft_1.safetensors", "was made from xxh128:", "hint:"]);
+    assert_ne!(digests(&fit("other"))[2], first[2]);
 }
 
 #[test]

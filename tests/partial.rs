@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use support::{Fault, Misbehaving, noise, options, resolve, store};
 use wandb_pca::app::{
-    self, AppError, Device, Extent, FailureKind, FitOptions, Input, InspectOptions, Inspection, Norms, SampleOptions,
-    Session,
+    self, AppError, Device, Extent, FailureKind, FitOptions, FitSource, Input, InspectOptions, Inspection, Norms,
+    SampleOptions, Session,
 };
 use wandb_pca::checkpoint::zip::Directory;
 use wandb_pca::checkpoint::{NamedTensor, write_safetensors, write_torch};
@@ -389,8 +389,9 @@ async fn a_fit_of_parts_is_the_fit_of_the_whole_to_the_bit() {
         let page = fs::read_to_string(report_of(&parts, out.path())).unwrap();
         assert!(page.contains(if safetensors { "not verified" } else { "partly verified" }));
         // Models are drawn from whole files, which are fetched and verified now.
-        let (fit, models) = app::sample(&session(&client, &parts_store), SampleOptions::new(&a)).await.unwrap();
-        assert_eq!((fit.layers.len(), models.len()), (10, 1));
+        let options = SampleOptions::new(FitSource::Folder(a.clone()));
+        let (opened, models) = app::sample(&session(&client, &parts_store), options).await.unwrap();
+        assert_eq!((opened.fit.layers.len(), models.len()), (10, 1));
         let (artifact, manifest) = resolve(&client, "vit_task_0").await;
         let file = (&artifact, "trained.ckpt", &manifest.entries["trained.ckpt"]);
         assert!(matches!(client.remote_parts(&parts_store, file, 1).await.unwrap(), RemoteParts::Whole(_)));

@@ -4,14 +4,18 @@
 
 use crate::analysis::gram::Pass;
 use crate::analysis::kernel::{Block, Kernel, Tile};
+use crate::analysis::largest::{Cut, Largest, Tally};
+use crate::analysis::scan::{Above, BOUNDS, Columns};
 use crate::analysis::task_vector::Base;
 use crate::analysis::{AnalysisError, Gram, TaskVectors};
-use crate::progress::{Progress, Stage, Task};
+use crate::progress::Task;
 
 /// Share of the largest parameters that TIES keeps of each task vector (Yadav et al., NeurIPS 2023, section 3).
 pub const KEPT: f64 = 0.2;
 /// Shares of the parameters of which the mass is told.
 pub const TOP: [f64; 2] = [0.01, 0.1];
+/// The shares that passes look for, the kept one last.
+const SHARES: [f64; BOUNDS] = [TOP[0], TOP[1], KEPT];
 
 /// Interference between the task vectors of one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,220 +52,182 @@ impl Interference {
 }
 
 impl TaskVectors<'_> {
-    /// The Gram of this layer as [`Self::gram`] makes it, to the bit, and the interference between its task vectors.
-    ///
-    /// The largest parameters are exact up to 65,536 of them; beyond, magnitudes are counted in bins that are 2⁻⁷ of
-    /// their size wide: shares of mass and of conflicts are within 1e-3 then.
+    /// The Gram of this layer as [`Self::gram`] makes it, to the bit, and the interference between its task vectors, which
+    /// is exact: two passes, and a further one where a sample of the parameters misled.
     ///
     /// # Errors
     /// As [`Self::gram`].
     pub fn gram_and_interference(&self, progress: &Task) -> Result<(Gram, Interference), AnalysisError> {
-        let n = self.seeds();
-        let pass = self.pass_over_task_vectors();
-        let zeros = || (vec![0.0; n * n], Counts::new(n, self.parameters()));
-        let bytes_per_column = self.bytes().checked_div(self.parameters() as u64).unwrap_or(0);
-        let partials = pass.map_pieces(zeros, |(sums, counts), tile| {
-            pass.kernel.add_products(tile, &pass.blocks, sums);
-            counts.add(pass.kernel, tile);
-            progress.advance(tile.width() as u64 * bytes_per_column);
-        })?;
+        let (n, d) = (self.seeds(), self.parameters());
+        let blocks = Block::all(n);
+        let (kernel, base) = (Kernel::detect(), Base::Pretrained);
+        let mut pass = Pass { vectors: self, kernel, base, rotation: None, blocks, first: true };
+        let mut cuts = self.guess_cuts(SHARES, pass.kernel)?;
+        let bytes_per_column = self.bytes().checked_div(d as u64).unwrap_or(0);
+        let partials = pass.map_pieces(
+            || (vec![0.0; n * n], Counts::new(n)),
+            |(sums, counts), tile| {
+                pass.kernel.add_products(tile, &pass.blocks, sums);
+                counts.add(pass.kernel, &cuts, tile);
+                progress.advance(tile.width() as u64 * bytes_per_column);
+            },
+        )?;
         let (sums, counts): (Vec<_>, Vec<_>) = partials.into_iter().unzip();
-        let gram = Gram::from_pass(pass.sum(&sums)?, (n, self.parameters() as u64));
-        let mut whole = Counts::new(n, self.parameters());
-        counts.into_iter().for_each(|counts| whole.merge(counts));
-        whole.magnitudes.iter_mut().for_each(Magnitudes::sort);
-        let d = self.parameters().max(1) as f64;
-        let trimmed = self.trimmed_conflicts(&whole.magnitudes)?;
-        let mass = |share: f64| {
-            let masses: Vec<f64> = whole.magnitudes.iter().filter_map(|of_seed| of_seed.mass_of_top(share)).collect();
+        let gram = Gram::from_pass(pass.sum(&sums)?, (n, d as u64));
+        pass.first = false;
+        let conflicts = narrow(&mut cuts, counts);
+        while !cuts.iter().flatten().all(Cut::is_narrow) {
+            let again = pass.map_pieces(|| Counts::new(n), |counts, tile| counts.add(pass.kernel, &cuts, tile))?;
+            narrow(&mut cuts, again);
+        }
+        let (largest, trimmed) = last_pass(&pass, &cuts)?;
+        let mass = |share: usize| {
+            let of_seed = |(seed, largest): (usize, &[Largest; BOUNDS])| {
+                let whole = gram.get(seed, seed);
+                (whole > 0.0).then(|| (largest[share].squares / whole).clamp(0.0, 1.0))
+            };
+            let masses: Vec<f64> = largest.iter().enumerate().filter_map(of_seed).collect();
             (!masses.is_empty()).then(|| masses.iter().sum::<f64>() / masses.len() as f64)
         };
+        let share = |count: u64| count as f64 / d.max(1) as f64;
         let interference = Interference {
-            sign_conflict: whole.conflicts as f64 / d,
-            sign_conflict_trimmed: trimmed as f64 / d,
-            mass_top: TOP.map(mass),
+            sign_conflict: share(conflicts),
+            sign_conflict_trimmed: share(trimmed),
+            mass_top: [mass(0), mass(1)],
             singular: None,
         };
         Ok((gram, interference))
     }
-
-    fn pass_over_task_vectors(&self) -> Pass<'_, '_> {
-        let blocks = Block::all(self.seeds());
-        Pass { vectors: self, kernel: Kernel::detect(), base: Base::Pretrained, rotation: None, blocks }
-    }
-
-    /// The second pass.
-    fn trimmed_conflicts(&self, magnitudes: &[Magnitudes]) -> Result<u64, AnalysisError> {
-        let thresholds: Vec<f64> = magnitudes.iter().map(|of_seed| of_seed.smallest_of_top(KEPT)).collect();
-        let _task = Progress::silent().begin(Stage::Compute, "", None);
-        let pass = self.pass_over_task_vectors();
-        let counts = pass.map_pieces(
-            || (0, Extremes::default()),
-            |(conflicts, extremes), tile| *conflicts += extremes.conflicts(pass.kernel, tile, Some(&thresholds)),
-        )?;
-        Ok(counts.into_iter().map(|(conflicts, _)| conflicts).sum())
-    }
 }
 
-/// What one pass counts.
-#[derive(Debug)]
+/// What a pass counts.
 struct Counts {
     conflicts: u64,
-    extremes: Extremes,
-    /// One a seed.
-    magnitudes: Vec<Magnitudes>,
+    columns: Columns,
+    /// For each task vector and share.
+    tallies: Vec<[Tally; BOUNDS]>,
 }
 
 impl Counts {
-    fn new(seeds: usize, parameters: usize) -> Self {
-        let magnitudes = (0..seeds).map(|_| Magnitudes::new(parameters)).collect();
-        Self { conflicts: 0, extremes: Extremes::default(), magnitudes }
+    fn new(seeds: usize) -> Self {
+        let tallies = (0..seeds).map(|_| std::array::from_fn(|_| Tally::new())).collect();
+        Self { conflicts: 0, columns: Columns::default(), tallies }
     }
 
-    fn add(&mut self, kernel: Kernel, tile: &Tile) {
-        self.conflicts += self.extremes.conflicts(kernel, tile, None);
-        for (seed, magnitudes) in self.magnitudes.iter_mut().enumerate() {
-            magnitudes.add(tile.row(seed));
+    fn add(&mut self, kernel: Kernel, cuts: &[[Cut; BOUNDS]], tile: &Tile) {
+        self.columns.clear(tile.width());
+        for (seed, (cuts, tallies)) in cuts.iter().zip(&mut self.tallies).enumerate() {
+            let (row, bounds) = (tile.row(seed), cuts.map(|cut| cut.bounds()));
+            let mut above = [Above::default(); BOUNDS];
+            kernel.scan(row, (&bounds, 0.0), (&mut above, &mut self.columns), |at| {
+                cuts.iter().zip(tallies.iter_mut()).for_each(|(cut, tally)| tally.add(cut, row[at]));
+            });
+            for (tally, above) in tallies.iter_mut().zip(above) {
+                tally.above.count += above.count;
+                tally.above.squares += above.squares;
+            }
         }
+        self.conflicts += self.columns.conflicts();
     }
+}
 
-    fn merge(&mut self, other: Self) {
-        self.conflicts += other.conflicts;
-        for (sum, other) in self.magnitudes.iter_mut().zip(other.magnitudes) {
+/// Narrows the cuts that are not narrow yet by what the pieces of a pass counted, in their order; how many columns have
+/// values of both signs.
+fn narrow(cuts: &mut [[Cut; BOUNDS]], pieces: Vec<Counts>) -> u64 {
+    let mut pieces = pieces.into_iter();
+    let Some(mut whole) = pieces.next() else { return 0 };
+    for piece in pieces {
+        whole.conflicts += piece.conflicts;
+        for (sum, other) in whole.tallies.iter_mut().flatten().zip(piece.tallies.iter().flatten()) {
             sum.merge(other);
         }
     }
-}
-
-/// The smallest and largest value of each column of a tile.
-#[derive(Debug, Default)]
-struct Extremes {
-    low: Vec<f64>,
-    high: Vec<f64>,
-}
-
-impl Extremes {
-    /// How many columns have values of both signs, values below their row's threshold counting as 0.
-    fn conflicts(&mut self, kernel: Kernel, tile: &Tile, thresholds: Option<&[f64]>) -> u64 {
-        for side in [&mut self.low, &mut self.high] {
-            side.clear();
-            side.resize(tile.width(), 0.0);
+    for (cut, tally) in cuts.iter_mut().flatten().zip(whole.tallies.iter().flatten()) {
+        if !cut.is_narrow() {
+            cut.narrow(tally);
         }
-        for row in 0..tile.rows() {
-            // A threshold of 0 keeps everything.
-            let threshold = thresholds.and_then(|all| all.get(row).copied()).unwrap_or(0.0);
-            kernel.widen_range(tile.row(row), threshold, (&mut self.low, &mut self.high));
-        }
-        self.low.iter().zip(&self.high).filter(|(low, high)| **low < 0.0 && **high > 0.0).count() as u64
     }
+    whole.conflicts
 }
 
-/// Most parameters whose magnitudes are kept one by one.
-const KEPT_WHOLE: usize = 1 << 16;
-/// Bits of the mantissa that bins tell apart.
-const FINE: u32 = 7;
-/// Powers of two that bins reach over, from the lowest on; what is beyond counts in the first and the last.
-const POWERS: u64 = 128;
-const LOWEST: u64 = 1023 - 96;
-
-/// The magnitudes of one task vector: all of them, falling once sorted, or how many and how much of them is in each bin.
-#[derive(Debug)]
-enum Magnitudes {
-    All(Vec<f64>),
-    Binned { counts: Vec<u64>, squares: Vec<f64> },
+/// A column whose conflict hangs on values that lie between bounds: the signs of those above, and the values with their
+/// task vectors.
+struct Doubt {
+    signs: [bool; 2],
+    values: Vec<(usize, f64)>,
 }
 
-impl Magnitudes {
-    fn new(parameters: usize) -> Self {
-        if parameters <= KEPT_WHOLE {
-            return Self::All(Vec::new());
-        }
-        let bins = (POWERS << FINE) as usize;
-        Self::Binned { counts: vec![0; bins], squares: vec![0.0; bins] }
-    }
+/// What the last pass finds.
+#[derive(Default)]
+struct Found {
+    conflicts: u64,
+    doubts: Vec<Doubt>,
+    /// The sizes between the bounds, for each task vector and share.
+    collected: Vec<[Vec<u64>; BOUNDS]>,
+    columns: Columns,
+    /// Column and task vector of values of this tile between the bounds of the kept share.
+    doubtful: Vec<(usize, usize)>,
+}
 
-    fn add(&mut self, values: &[f64]) {
-        match self {
-            Self::All(all) => all.extend(values.iter().map(|x| x.abs())),
-            Self::Binned { counts, squares } => {
-                let last = counts.len() as u64 - 1;
-                for x in values {
-                    let bin = (x.abs().to_bits() >> (52 - FINE)).saturating_sub(LOWEST << FINE).min(last) as usize;
-                    counts[bin] += 1;
-                    squares[bin] += x * x;
+impl Found {
+    fn add(&mut self, kernel: Kernel, cuts: &[[Cut; BOUNDS]], tile: &Tile) {
+        let Self { conflicts, doubts, collected, columns, doubtful } = self;
+        columns.clear(tile.width());
+        doubtful.clear();
+        for (seed, (cuts, collected)) in cuts.iter().zip(collected).enumerate() {
+            let (row, bounds) = (tile.row(seed), cuts.map(|cut| cut.bounds()));
+            let [.., kept] = bounds;
+            kernel.scan(row, (&bounds, kept.high), (&mut [Above::default(); BOUNDS], columns), |at| {
+                let size = row[at].abs();
+                for (bounds, collected) in bounds.iter().zip(collected.iter_mut()) {
+                    if size >= bounds.low && size < bounds.high {
+                        collected.push(size.to_bits());
+                    }
                 }
+                if size >= kept.low && size < kept.high {
+                    doubtful.push((at, seed));
+                }
+            });
+        }
+        *conflicts += columns.conflicts();
+        doubtful.sort_unstable();
+        for column in doubtful.chunk_by(|a, b| a.0 == b.0) {
+            let values: Vec<_> = column.iter().map(|&(at, seed)| (seed, tile.row(seed)[at])).collect();
+            let signs = columns.signs(column[0].0);
+            let could = |sign: usize| signs[sign] || values.iter().any(|&(_, x)| (x > 0.0) == (sign == 1));
+            if signs != [true; 2] && could(0) && could(1) {
+                doubts.push(Doubt { signs, values });
             }
         }
-    }
-
-    fn merge(&mut self, other: Self) {
-        match (self, other) {
-            (Self::All(all), Self::All(more)) => all.extend(more),
-            (Self::Binned { counts, squares }, Self::Binned { counts: more, squares: more_squares }) => {
-                counts.iter_mut().zip(more).for_each(|(sum, x)| *sum += x);
-                squares.iter_mut().zip(more_squares).for_each(|(sum, x)| *sum += x);
-            }
-            // Which of the two it is follows from the number of parameters.
-            _ => {}
-        }
-    }
-
-    fn sort(&mut self) {
-        if let Self::All(all) = self {
-            all.sort_by(|a, b| b.total_cmp(a));
-        }
-    }
-
-    /// Share of the squares in the largest ⌈share · d⌉ magnitudes; `None` when all are 0.
-    fn mass_of_top(&self, share: f64) -> Option<f64> {
-        let (top, whole) = match self {
-            Self::All(all) => {
-                let squares = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>();
-                (squares(&all[..count_of(share, all.len() as u64) as usize]), squares(all))
-            }
-            Self::Binned { counts, squares } => {
-                let (bin, inside) = self.place_of(share);
-                let above: f64 = squares[bin + 1..].iter().sum();
-                let part = if counts[bin] == 0 { 0.0 } else { inside as f64 / counts[bin] as f64 };
-                (above + part * squares[bin], squares.iter().sum())
-            }
-        };
-        (whole > 0.0).then(|| (top / whole).clamp(0.0, 1.0))
-    }
-
-    /// The smallest of the largest ⌈share · d⌉ magnitudes.
-    fn smallest_of_top(&self, share: f64) -> f64 {
-        match self {
-            Self::All(all) => {
-                let count = count_of(share, all.len() as u64) as usize;
-                all.get(count.saturating_sub(1)).copied().unwrap_or(0.0)
-            }
-            Self::Binned { counts, .. } => {
-                let (bin, inside) = self.place_of(share);
-                let edge = |bin: usize| f64::from_bits(((LOWEST << FINE) + bin as u64) << (52 - FINE));
-                // As if the magnitudes of a bin were spread evenly over it.
-                let part = if counts[bin] == 0 { 1.0 } else { 1.0 - inside as f64 / counts[bin] as f64 };
-                if bin == 0 { 0.0 } else { edge(bin) + part * (edge(bin + 1) - edge(bin)) }
-            }
-        }
-    }
-
-    /// The bin in which the largest ⌈share · d⌉ magnitudes end, and how many of them are in it.
-    fn place_of(&self, share: f64) -> (usize, u64) {
-        let Self::Binned { counts, .. } = self else { return (0, 0) };
-        let mut left = count_of(share, counts.iter().sum());
-        for (bin, &count) in counts.iter().enumerate().rev() {
-            if left <= count {
-                return (bin, left);
-            }
-            left -= count;
-        }
-        (0, 0)
     }
 }
 
-fn count_of(share: f64, parameters: u64) -> u64 {
-    ((share * parameters as f64).ceil() as u64).min(parameters)
+/// The largest parameters of each task vector, and how many columns have values of both signs among those that are kept.
+fn last_pass(pass: &Pass<'_, '_>, cuts: &[[Cut; BOUNDS]]) -> Result<(Vec<[Largest; BOUNDS]>, u64), AnalysisError> {
+    let none = || Found { collected: vec![Default::default(); cuts.len()], ..Found::default() };
+    let pieces = pass.map_pieces(none, |found, tile| found.add(pass.kernel, cuts, tile))?;
+    let mut collected: Vec<[Vec<u64>; BOUNDS]> = vec![Default::default(); cuts.len()];
+    let (mut conflicts, mut doubts) = (0, Vec::new());
+    for piece in pieces {
+        conflicts += piece.conflicts;
+        doubts.extend(piece.doubts);
+        for (all, more) in collected.iter_mut().flatten().zip(piece.collected.into_iter().flatten()) {
+            all.extend(more);
+        }
+    }
+    let settle = |(cuts, collected): (&[Cut; BOUNDS], [Vec<u64>; BOUNDS])| {
+        let mut collected = collected.into_iter();
+        cuts.map(|cut| cut.settle(collected.next().unwrap_or_default()))
+    };
+    let largest: Vec<[Largest; BOUNDS]> = cuts.iter().zip(collected).map(settle).collect();
+    let is_conflict = |doubt: &&Doubt| {
+        let kept = |&&(seed, x): &&(usize, f64)| x.abs() >= largest[seed][BOUNDS - 1].smallest;
+        let mut signs = doubt.signs;
+        doubt.values.iter().filter(kept).for_each(|&(_, x)| signs[usize::from(x > 0.0)] |= x != 0.0);
+        signs == [true; 2]
+    };
+    let further = doubts.iter().filter(is_conflict).count() as u64;
+    Ok((largest, conflicts + further))
 }
 
 #[cfg(test)]
@@ -269,6 +235,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::analysis::largest::count_of;
+    use crate::progress::{Progress, Stage};
     use crate::tensor::{Dtype, TensorView};
 
     fn silent() -> Task {
@@ -323,39 +291,71 @@ mod tests {
             .collect()
     }
 
+    /// Layers of more parameters than a sample has, each of them hard in its way.
+    fn hard(n: usize, d: usize) -> Vec<(&'static str, Vec<Vec<f64>>)> {
+        let of = |rows: &[Vec<f64>], change: &dyn Fn(usize, usize, f64) -> f64| -> Vec<Vec<f64>> {
+            let row = |(i, row): (usize, &Vec<f64>)| row.iter().enumerate().map(|(j, &x)| change(i, j, x)).collect();
+            rows.iter().enumerate().map(row).collect()
+        };
+        let rows = many(n, d);
+        vec![
+            ("few values, many of each", of(&rows, &|_, _, x| f64::from(half::bf16::from_f64(x * 8.0)).round() / 8.0)),
+            ("as differences of bf16", of(&rows, &|_, _, x| f64::from(half::bf16::from_f64(0.1 + x)) - 0.1)),
+            ("nearly alike", of(&rows, &|_, _, x| x.signum() * (1e-3 + 1e-12 * x))),
+            (
+                "alike but for the last bits",
+                of(&rows, &|_, j, x| {
+                    x.signum() * f64::from_bits(1f64.to_bits() + (j as u64).wrapping_mul(0x9e37_79b9) % 100_000)
+                }),
+            ),
+            ("all the same size", of(&rows, &|_, _, x| x.signum() * 0.25)),
+            ("mostly zero", of(&rows, &|_, j, x| if j % 20 == 0 { x } else { 0.0 })),
+            ("a task vector of zeros", of(&rows, &|i, _, x| if i == 1 { 0.0 } else { x })),
+            ("large at the end", of(&rows, &|_, j, x| if j > d - d / 50 { x * 1e6 } else { x })),
+            ("periodic", of(&rows, &|_, j, x| if j % 64 == 3 { x * 1e3 } else { x })),
+            ("tiny and huge", of(&rows, &|i, _, x| x * [1e-140, 1e140, 1.0][i % 3])),
+            ("random", rows),
+        ]
+    }
+
     #[test]
-    fn bins_are_close_to_sorting_and_threads_change_nothing() {
-        let d = 200_003;
-        let rows = many(4, d);
-        let vectors = vectors(&rows);
-        let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| vectors.gram_and_interference(&silent()).unwrap())
-        };
-        let (gram, found) = on(1);
-        assert_eq!(on(3), (gram, found));
-        let mut thresholds = Vec::new();
-        let mut masses = [0.0; 2];
-        for row in &rows {
-            let mut sizes: Vec<f64> = row.iter().map(|x| x.abs()).collect();
-            sizes.sort_by(|a, b| b.total_cmp(a));
-            thresholds.push(sizes[count_of(KEPT, d as u64) as usize - 1]);
-            let squares = |top: usize| sizes[..top].iter().map(|x| x * x).sum::<f64>();
-            for (mass, share) in masses.iter_mut().zip(TOP) {
-                *mass += squares(count_of(share, d as u64) as usize) / squares(d) / rows.len() as f64;
-            }
-        }
-        let conflicts = |kept: &dyn Fn(usize, f64) -> bool| {
-            let both = |j: &usize| {
-                let signs = || rows.iter().enumerate().map(|(i, row)| (i, row[*j])).filter(|&(i, x)| kept(i, x));
-                signs().any(|(_, x)| x > 0.0) && signs().any(|(_, x)| x < 0.0)
+    fn passes_find_what_sorting_finds_and_threads_change_nothing() {
+        let d = 70_003;
+        for (about, rows) in hard(3, d) {
+            let vectors = vectors(&rows);
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| vectors.gram_and_interference(&silent()).unwrap())
             };
-            (0..d).filter(both).count() as f64 / d as f64
-        };
-        assert_eq!(found.sign_conflict, conflicts(&|_, _| true));
-        assert!((found.sign_conflict_trimmed - conflicts(&|i, x| x.abs() >= thresholds[i])).abs() < 1e-3);
-        for (found, expected) in found.mass_top.iter().zip(masses) {
-            assert!((found.unwrap() - expected).abs() < 1e-3, "{found:?} {expected}");
+            let (gram, found) = on(1);
+            assert_eq!(on(3), (gram.clone(), found), "{about}");
+            assert_eq!(gram, vectors.gram(&silent()).unwrap(), "{about}");
+            let mut thresholds = Vec::new();
+            let (mut masses, mut moving) = ([0.0; 2], 0.0);
+            for row in &rows {
+                let mut sizes: Vec<f64> = row.iter().map(|x| x.abs()).collect();
+                sizes.sort_by(|a, b| b.total_cmp(a));
+                thresholds.push(sizes[count_of(KEPT, d as u64) as usize - 1]);
+                let squares = |top: usize| sizes[..top].iter().map(|x| x * x).sum::<f64>();
+                if squares(d) > 0.0 {
+                    moving += 1.0;
+                    for (mass, share) in masses.iter_mut().zip(TOP) {
+                        *mass += squares(count_of(share, d as u64) as usize) / squares(d);
+                    }
+                }
+            }
+            let conflicts = |kept: &dyn Fn(usize, f64) -> bool| {
+                let both = |j: &usize| {
+                    let signs = || rows.iter().enumerate().map(|(i, row)| (i, row[*j])).filter(|&(i, x)| kept(i, x));
+                    signs().any(|(_, x)| x > 0.0) && signs().any(|(_, x)| x < 0.0)
+                };
+                (0..d).filter(both).count() as f64 / d as f64
+            };
+            assert_eq!(found.sign_conflict, conflicts(&|_, _| true), "{about}");
+            assert_eq!(found.sign_conflict_trimmed, conflicts(&|i, x| x.abs() >= thresholds[i]), "{about}");
+            for (found, expected) in found.mass_top.iter().zip(masses) {
+                assert!((found.unwrap() - expected / moving).abs() < 1e-11, "{about}: {found:?} {expected}");
+            }
         }
     }
 }

@@ -17,6 +17,8 @@
 
 mod backend;
 mod certainty;
+mod checksum;
+mod downdate;
 mod eigen;
 mod error;
 mod fit;
@@ -24,14 +26,17 @@ mod gram;
 mod group;
 mod interference;
 mod kernel;
+mod largest;
 mod layer;
 mod pca;
 mod sample;
+mod scan;
 mod similarity;
 mod singular;
 mod spectrum;
 mod subspace;
 mod task_vector;
+mod weights;
 
 pub use backend::{Backend, BuiltIn};
 pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model, null_ratios};

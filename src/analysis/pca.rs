@@ -81,7 +81,7 @@ impl Pca {
     }
 
     /// λ_k from all squared singular values, exactly 0 for those that are rounding.
-    fn kept_variances((seeds, parameters): (usize, u64), squares: &[f64], noise: f64) -> Vec<f64> {
+    pub(super) fn kept_variances((seeds, parameters): (usize, u64), squares: &[f64], noise: f64) -> Vec<f64> {
         let inner = seeds - 1;
         let most = inner.min(usize::try_from(parameters).unwrap_or(usize::MAX));
         let rank = squares.iter().take(most).take_while(|&&square| square > noise && square > 0.0).count();
@@ -327,7 +327,8 @@ impl TaskVectors<'_> {
     fn pass(&self, rotation: Option<&Rotation>) -> Result<Vec<f64>, AnalysisError> {
         let unseen = Progress::silent().begin(Stage::Compute, "", None);
         let blocks = Block::all(rotation.map_or(self.seeds(), |rotation| rotation.rows));
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, blocks };
+        let pass =
+            Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, blocks, first: false };
         pass.products(&unseen)
     }
 
@@ -373,6 +374,7 @@ impl TaskVectors<'_> {
             base: Base::FirstSeed,
             rotation: Some(&rotation),
             blocks: Vec::new(),
+            first: false,
         };
         let larger = |mut best: Vec<f64>, found: Vec<f64>| {
             for (best, found) in best.iter_mut().zip(found) {
@@ -400,7 +402,7 @@ impl TaskVectors<'_> {
 const ROTATIONS: usize = 4;
 
 /// Rounding to be expected in the products of `rows` rows of largest square `largest`.
-fn noise_of(largest: f64, rows: usize) -> f64 {
+pub(super) fn noise_of(largest: f64, rows: usize) -> f64 {
     f64::EPSILON * rows as f64 * largest
 }
 

@@ -127,7 +127,15 @@ impl Comparison {
     /// # Errors
     /// [`AppError::NotAComparison`] when the folder holds none or its parts do not agree.
     pub fn read(folder: &Path) -> Result<Self, AppError> {
-        let known = KnownGrams::read(folder)?;
+        Self::of((folder, KnownGrams::read(folder)?))
+    }
+
+    /// [`Self::read`] of files that need not be in one folder; `name` is what the comparison is called in errors.
+    pub(super) fn read_files((name, record): (&Path, &Path), gram: &Path) -> Result<Self, AppError> {
+        Self::of((name, KnownGrams::read_files((name, record), gram)?))
+    }
+
+    fn of((folder, known): (&Path, KnownGrams)) -> Result<Self, AppError> {
         let sizes: Vec<usize> = known.record.datasets.iter().map(|fit| fit.finetuned.len()).collect();
         let layers = known.record.layers.iter().zip(known.grams).map(|(layer, gram)| {
             let wrong = |reason: &dyn ToString| not_one(folder, format!("{}: {}", layer.name, reason.to_string()));
@@ -191,14 +199,18 @@ pub(super) struct KnownGrams {
 impl KnownGrams {
     /// What `folder` keeps.
     pub(super) fn read(folder: &Path) -> Result<Self, AppError> {
+        Self::read_files((folder, &folder.join(COMPARE_FILE)), &folder.join(GRAM_FILE))
+    }
+
+    fn read_files((folder, record): (&Path, &Path), gram: &Path) -> Result<Self, AppError> {
+        let text = fs::read(record).map_err(AppError::file("read", record))?;
         let path = folder.join(COMPARE_FILE);
-        let text = fs::read(&path).map_err(AppError::file("read", &path))?;
         let record: CompareRecord = serde_json::from_slice(&text).map_err(|error| not_one(&path, error))?;
         if record.schema != COMPARE_SCHEMA {
             return Err(not_one(&path, format!("it has the shape {}, not {COMPARE_SCHEMA}", record.schema)));
         }
         let path = folder.join(GRAM_FILE);
-        let file = Checkpoint::open(&path, &OpenOptions::default());
+        let file = Checkpoint::open(gram, &OpenOptions::default());
         let file = file.map_err(AppError::checkpoint("open", path.display()))?;
         let seeds = record.datasets.iter().map(|fit| fit.finetuned.len()).sum();
         let gram = |layer: &LayerRecord| -> Result<Gram, AppError> {

@@ -112,16 +112,24 @@ pub async fn demo(session: &Session, folder: &Path) -> Result<DemoOutcome, AppEr
         let logged = log_fit(session, (&outcome.fit, &outcome.folder), &LogOptions::default()).await?;
         fits.push(DemoFit { dataset: dataset.to_owned(), outcome, logged });
     }
-    let sources = fits.iter().map(|fit| FitSource::Folder(fit.outcome.folder.clone())).collect();
+    let sources = fits.iter().map(source).collect();
     let comparison = compare(session, CompareOptions::new(sources, folder.join("results").join("comparison"))).await?;
     let compared = log_compare(session, &comparison, &LogOptions::default()).await?;
     let first = fits.first().ok_or(AppError::Worker { what: "the demo" })?;
-    let mut options = SampleOptions::new(first.outcome.folder.clone());
+    let mut options = SampleOptions::new(source(first));
+    options.folder = first.outcome.folder.join("samples");
     options.formats = vec![ModelFormat::Torch, ModelFormat::Safetensors];
     let (fit, models) = sample(session, options).await?;
     let sample = log_samples(session, (&fit, &models), &LogOptions::default()).await?;
     let model = models.into_iter().next().ok_or(AppError::Worker { what: "the demo" })?;
     Ok(DemoOutcome { uploaded, artifacts, fits, comparison, compared, model, sample })
+}
+
+/// The fit as it was logged, so that what is made of it has it as lineage; its folder where it did not get to the server.
+fn source(fit: &DemoFit) -> FitSource {
+    let logged = fit.logged.artifacts.first().filter(|_| fit.logged.unsent.is_none());
+    let name = logged.and_then(|name| ArtifactName::parse(name).ok());
+    name.map_or_else(|| FitSource::Folder(fit.outcome.folder.clone()), FitSource::Artifact)
 }
 
 fn parse(name: &str) -> Result<Input, AppError> {

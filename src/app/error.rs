@@ -334,6 +334,7 @@ impl AppError {
             Self::Wandb { source, .. } => wandb_kind(source),
             Self::Store(StoreError::Corrupt { .. }) | Self::InputChanged { .. } => FailureKind::Integrity,
             Self::Checkpoint { source, .. } => checkpoint_kind(source),
+            Self::Analysis { source: AnalysisError::Damaged { .. }, .. } => FailureKind::Integrity,
             Self::Lock(LockError::Drift { .. }) => FailureKind::Integrity,
             Self::Lock(LockError::Missing { .. }) | Self::Offline { .. } | Self::NotInStore { .. } => {
                 FailureKind::NotFound

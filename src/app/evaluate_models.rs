@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::analysis::{SampleRecipe, Scale};
+use crate::analysis::{Backend as _, SampleRecipe, Scale};
 use crate::checkpoint::{
     Checkpoint, Format, NamedTensor, OpenOptions, SourceError, TensorInfo, TensorSource, prefixes_to_drop,
     write_safetensors,
 };
-use crate::libtorch::{Score, ScriptModule, VERSION, from_torch, to_torch};
+use crate::libtorch::{Score, ScriptModule, Torch, from_torch, to_torch};
 use crate::progress::{Progress, Stage, Task};
 use crate::store::DurableFile;
 use crate::tensor::{Dtype, TensorView};
@@ -45,7 +45,7 @@ pub(super) async fn evaluate(session: &Session, options: EvaluateOptions) -> Res
     let artifacts = artifact.into_iter().chain(inputs).collect();
     let (progress, device) = (session.progress.clone(), session.device);
     run_blocking("the evaluation", move || {
-        let backend = format!("libtorch {VERSION} on {}", if device == Device::BuiltIn { Device::Cpu } else { device });
+        let torch = Torch::on(device.of_libtorch()).map_err(AppError::libtorch("run the module"))?;
         let mut bench = Bench::new(&options, &data, device, &progress)?;
         let key = fit.as_ref().and_then(|opened| opened.fit.record.key.as_deref());
         let checkpoints = open_alike(&pulled, key)?;
@@ -55,7 +55,7 @@ pub(super) async fn evaluate(session: &Session, options: EvaluateOptions) -> Res
             (None, _) => return Err(AppError::Worker { what: "the evaluation" }),
         };
         bench.write_outputs()?;
-        let (samples, Fitting { kept, unused, .. }) = (bench.samples(), fitting);
+        let (samples, backend, Fitting { kept, unused, .. }) = (bench.samples(), torch.name(), fitting);
         Ok(Evaluation { options, samples, backend, models, fit, kept, unused, artifacts })
     })
     .await

@@ -10,9 +10,10 @@ use crate::analysis::{
     AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
     TensorInfo, align, extend_layers, fit_layers,
 };
-use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
+use crate::checkpoint::{Checkpoint, CheckpointError, OpenOptions, Prefixes, prefixes_to_drop};
 use crate::progress::{Progress, Stage};
 use crate::report::input::Verified;
+use crate::tensor::TensorView;
 use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
@@ -23,6 +24,7 @@ use super::fit_folder::Fit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
+use super::local::identify;
 use super::lock::{LOCK_FILE, Lock};
 use super::parts::{Extent, Wish, pull_chosen_parts};
 use super::pinned::{LockMode, Pins};
@@ -179,7 +181,7 @@ impl PlannedFit {
 
 /// Makes a planned fit.
 pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<FitOutcome, AppError> {
-    let pulled = planned.pull(session).await?;
+    let pulled = identify(session, planned.pull(session).await?).await?;
     let PlannedFit { options, pins, select, .. } = planned;
     let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
     if let (LockMode::Locked, Some(locked)) = (options.lock, pins.lock()) {
@@ -249,7 +251,7 @@ pub(super) fn compute(
     let layers = align(pretrained, fine_tuned, DtypeRule::Same).and_then(narrow).map_err(subject)?;
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
-    let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
+    let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));
     let fits = if stored.is_empty() {
         fit_layers(&layers.layers, open_layer, (&*backend, measure, &task))
     } else {
@@ -312,17 +314,18 @@ fn tensor_infos(checkpoint: &Checkpoint) -> Vec<TensorInfo<'_>> {
     infos.map(|info| TensorInfo { name: &info.name, dtype: info.dtype, shape: &info.shape }).collect()
 }
 
+/// How a tensor is had: [`Checkpoint::tensor`], or [`Checkpoint::tensor_to_compare`] for Grams, which compare CRC-32 in
+/// their pass.
+type View = for<'c> fn(&'c Checkpoint, &str) -> Result<TensorView<'c>, CheckpointError>;
+
 /// One layer of all checkpoints, the pretrained one first.
 pub(super) fn task_vectors<'a>(
     checkpoints: &'a [Checkpoint],
     pulled: &[Pulled],
-    layer: &Layer,
+    (layer, view): (&Layer, View),
 ) -> Result<TaskVectors<'a>, Trouble> {
     let view = |(checkpoint, pulled): (&'a Checkpoint, &Pulled)| {
-        checkpoint
-            .tensor(&layer.name)
-            .map_err(AppError::checkpoint("read", &pulled.record.input))
-            .map_err(Trouble::Read)
+        view(checkpoint, &layer.name).map_err(AppError::checkpoint("read", &pulled.record.input)).map_err(Trouble::Read)
     };
     let mut views = checkpoints.iter().zip(pulled).map(view).collect::<Result<Vec<_>, _>>()?.into_iter();
     let Some(pretrained) = views.next() else { return Err(Trouble::Read(AppError::Worker { what: "the fit" })) };
@@ -363,6 +366,7 @@ fn checkpoint_of(error: &AnalysisError) -> Option<Which> {
         | AnalysisError::DtypeMismatch { checkpoint, .. }
         | AnalysisError::NotFloat { checkpoint, .. }
         | AnalysisError::NonFinite { checkpoint, .. }
+        | AnalysisError::Damaged { checkpoint, .. }
         | AnalysisError::Read { checkpoint, .. } => Some(*checkpoint),
         AnalysisError::InLayer { source, .. } => checkpoint_of(source),
         _ => None,

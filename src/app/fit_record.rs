@@ -74,9 +74,11 @@ pub struct InputRecord {
     pub file: PathBuf,
     /// Size in bytes.
     pub size: u64,
-    /// W&B's digest of the file, with its algorithm; of a reference that no digest proves, its name in the store.
+    /// W&B's digest of the file, with its algorithm; of a reference that no digest proves, its name in the store; of a local
+    /// file, what [`content_digest`](crate::checkpoint::content_digest) makes of its content. Local files of older fits have
+    /// none.
     pub digest: Option<String>,
-    /// SHA-256 of the file; local files are not hashed, nor are those of which only parts were fetched.
+    /// SHA-256 of the file; not of local files, nor of those of which only parts were fetched.
     pub sha256: Option<Sha256>,
     /// What was checked of the bytes that were read.
     pub verified: Verified,

@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 
 use crate::analysis::{
-    AnalysisError, Gram, Grouping, Headline, Jackknife, LayerFit, NullBand, Pca, Similarity, Spectrum, group,
-    jackknife, null_model, null_ratios,
+    AnalysisError, Gram, Grouping, Headline, Interference, Jackknife, LayerFit, NullBand, Pca, Similarity, Spectrum,
+    group, jackknife, null_model, null_ratios,
 };
 use crate::report::rows::{self, Certainty, ComponentRow, GroupRow, LayerRow};
 
@@ -13,7 +13,8 @@ use super::layer_name::{depth, module, shape_text};
 
 /// Draws of the null model, where nobody says how many.
 pub const NULL_DRAWS: usize = 100;
-/// With more seeds than this only the whole model is resampled: the cost grows with the fourth power of their number.
+/// With more seeds than this the null model is drawn for the whole model alone: each draw of each layer is an eigenproblem, and
+/// its cost grows with the third power of their number.
 pub const MOST_RESAMPLED: usize = 64;
 /// Seed of the null model's generator.
 const NULL_SEED: u64 = 0;
@@ -52,12 +53,14 @@ pub(super) fn rows(fits: &[LayerFit], draws: usize) -> Result<FitRows, AnalysisE
     let mut whole = None;
     for grouping in [Grouping::Block, Grouping::Module, Grouping::Model] {
         let named = || fits.iter().map(|fit| (fit.layer.name.as_str(), &fit.gram));
-        let members = |name: &str| named().filter(|(layer, _)| grouping.name(layer) == name).count();
+        let count = |name: &str| named().filter(|(layer, _)| grouping.name(layer) == name).count();
         let of_grouping = group(named(), grouping)?;
         let rows = of_grouping.par_iter().map(|(name, gram)| group_row((grouping, name), gram, draws));
         for (row, (name, _)) in rows.collect::<Vec<_>>().into_iter().zip(&of_grouping) {
-            let mut row = GroupRow { layers: small(members(name)), ..row? };
-            row.row.sign_conflict = conflict(fits.iter().filter(|fit| grouping.name(&fit.layer.name) == *name));
+            let mut row = GroupRow { layers: small(count(name)), ..row? };
+            let members = || fits.iter().filter(|fit| grouping.name(&fit.layer.name) == *name);
+            row.row.sign_conflict = conflict(members(), |found| found.sign_conflict);
+            row.row.sign_conflict_trimmed = conflict(members(), |found| found.sign_conflict_trimmed);
             groups.push(row);
         }
         whole = of_grouping.into_iter().next_back().map(|(_, gram)| gram);
@@ -68,8 +71,8 @@ pub(super) fn rows(fits: &[LayerFit], draws: usize) -> Result<FitRows, AnalysisE
 }
 
 fn layer_row(fit: &LayerFit, draws: usize) -> Result<LayerRow, AnalysisError> {
-    let resampled = fit.gram.seeds() <= MOST_RESAMPLED;
-    let mut row = numbers(&fit.gram, &fit.pca, resampled.then_some(draws))?;
+    let draws = if fit.gram.seeds() <= MOST_RESAMPLED { draws } else { 0 };
+    let mut row = numbers(&fit.gram, &fit.pca, draws)?;
     row.layer = fit.layer.name.clone();
     row.module = module(&fit.layer.name).to_owned();
     row.depth = depth(&fit.layer.name);
@@ -86,28 +89,25 @@ fn layer_row(fit: &LayerFit, draws: usize) -> Result<LayerRow, AnalysisError> {
 
 fn group_row((grouping, name): (Grouping, &str), gram: &Gram, draws: usize) -> Result<GroupRow, AnalysisError> {
     let resampled = grouping == Grouping::Model || gram.seeds() <= MOST_RESAMPLED;
-    let row = numbers(gram, &Pca::from_gram(gram)?, resampled.then_some(draws))?;
+    let row = numbers(gram, &Pca::from_gram(gram)?, if resampled { draws } else { 0 })?;
     Ok(GroupRow { grouping: grouping.label().to_owned(), group: name.to_owned(), layers: 0, row })
 }
 
 /// The share of a group's parameters with a conflict of signs, from those of its layers; `None` where one is unknown.
-fn conflict<'f>(fits: impl Iterator<Item = &'f LayerFit>) -> Option<f64> {
+fn conflict<'f>(fits: impl Iterator<Item = &'f LayerFit>, of: fn(&Interference) -> f64) -> Option<f64> {
     let (mut conflicts, mut parameters) = (0.0, 0.0);
     for fit in fits {
-        conflicts += fit.interference?.sign_conflict * fit.layer.parameters as f64;
+        conflicts += of(fit.interference.as_ref()?) * fit.layer.parameters as f64;
         parameters += fit.layer.parameters as f64;
     }
     (parameters > 0.0).then(|| conflicts / parameters)
 }
 
 /// Everything but the names.
-fn numbers(gram: &Gram, pca: &Pca, draws: Option<usize>) -> Result<LayerRow, AnalysisError> {
+fn numbers(gram: &Gram, pca: &Pca, draws: usize) -> Result<LayerRow, AnalysisError> {
     let spectrum = Spectrum::of(pca);
     let ratio = |k: usize| spectrum.ratios.as_ref().and_then(|ratios| ratios.get(k).copied());
-    let (jackknifed, null) = match draws {
-        None => (vec![None; HEADLINES.len()], vec![None; HEADLINES.len()]),
-        Some(draws) => (jackknife(gram, &HEADLINES)?, null_model(gram, &HEADLINES, (draws, NULL_SEED))?),
-    };
+    let (jackknifed, null) = (jackknife(gram, &HEADLINES)?, null_model(gram, &HEADLINES, (draws, NULL_SEED))?);
     let sure = |at: usize| certainty(jackknifed.get(at), null.get(at));
     Ok(LayerRow {
         parameters: gram.parameters(),

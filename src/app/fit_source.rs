@@ -1,11 +1,12 @@
-//! A fit that the user points at: a folder, or an artifact of type `pca` that is had first.
+//! A fit or comparison that the user points at: a folder, or an artifact of type `pca` or `comparison` that is had first.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::wandb::{Artifact, ArtifactName, Filter};
 
-use super::artifact::{Destination, GetOptions, GotFile, get};
+use super::artifact::{Destination, GetOptions, Got, GotFile, get};
+use super::comparison::{COMPARE_FILE, Comparison};
 use super::error::AppError;
 use super::fit_folder::{Fit, GRAM_FILE, RECORD_FILE};
 use super::input::{Input, InputError};
@@ -17,7 +18,7 @@ use super::session::Session;
 pub enum FitSource {
     /// A folder on this machine.
     Folder(PathBuf),
-    /// An artifact of type `pca`.
+    /// An artifact of type `pca`, or `comparison` where one may be meant.
     Artifact(ArtifactName),
 }
 
@@ -53,11 +54,47 @@ pub struct OpenedFit {
     pub artifact: Option<Artifact>,
 }
 
+/// A fit or a comparison of fits.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum OpenedResult {
+    /// A fit.
+    Fit(Box<OpenedFit>),
+    /// A comparison.
+    Comparison(Box<Comparison>),
+}
+
 /// Reads fits; those that are artifacts are downloaded to the store first, all in one plan.
 ///
 /// # Errors
 /// [`AppError::NotAFit`] naming the folder or artifact, and those of getting artifacts.
 pub async fn open_fits(session: &Session, sources: &[FitSource]) -> Result<Vec<OpenedFit>, AppError> {
+    let fetched = fetch(session, sources, &[RECORD_FILE, GRAM_FILE, LOCK_FILE]).await?;
+    sources.iter().zip(&fetched).map(|(source, got)| open_fit(source, got.as_ref())).collect()
+}
+
+/// The same for fits and comparisons, whichever each of them is.
+///
+/// # Errors
+/// As [`open_fits`], and [`AppError::NotAComparison`].
+pub async fn open_results(session: &Session, sources: &[FitSource]) -> Result<Vec<OpenedResult>, AppError> {
+    let fetched = fetch(session, sources, &[RECORD_FILE, GRAM_FILE, LOCK_FILE, COMPARE_FILE]).await?;
+    let open = |(source, got): (&FitSource, &Option<Got>)| {
+        let comparison = match (source, got) {
+            (FitSource::Folder(folder), _) => Comparison::is_in(folder).then(|| Comparison::read(folder)),
+            (FitSource::Artifact(_), Some(got)) => comparison_in_store(&got.artifact, &got.files),
+            (FitSource::Artifact(_), None) => None,
+        };
+        Ok(match comparison.transpose()? {
+            Some(comparison) => OpenedResult::Comparison(Box::new(comparison)),
+            None => OpenedResult::Fit(Box::new(open_fit(source, got.as_ref())?)),
+        })
+    };
+    sources.iter().zip(&fetched).map(open).collect()
+}
+
+/// These files of the sources that are artifacts, for each source in order.
+async fn fetch(session: &Session, sources: &[FitSource], files: &[&str]) -> Result<Vec<Option<Got>>, AppError> {
     let names = sources.iter().filter_map(|source| match source {
         FitSource::Artifact(name) => Some(name.clone()),
         FitSource::Folder(_) => None,
@@ -67,32 +104,45 @@ pub async fn open_fits(session: &Session, sources: &[FitSource]) -> Result<Vec<O
         true => Vec::new().into_iter(),
         false => {
             let mut options = GetOptions::new(Destination::Store);
-            let files = [RECORD_FILE, GRAM_FILE, LOCK_FILE].map(str::to_owned);
+            let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
             options.filter = Filter::new(&files, &[]).map_err(AppError::wandb("select the files of the fits"))?;
             get(session, &names, &options).await?.into_iter()
         }
     };
-    let mut opened = Vec::with_capacity(sources.len());
-    for source in sources {
-        opened.push(match source {
-            FitSource::Folder(folder) => OpenedFit { fit: Fit::read(folder)?, artifact: None },
-            FitSource::Artifact(_) => {
-                let got = got.next().ok_or(AppError::Worker { what: "the download" })?;
-                let fit = from_store(&got.artifact, &got.files)?;
-                OpenedFit { fit, artifact: Some(got.artifact) }
-            }
-        });
+    let of_source = |source: &FitSource| match source {
+        FitSource::Folder(_) => Ok(None),
+        FitSource::Artifact(_) => got.next().map(Some).ok_or(AppError::Worker { what: "the download" }),
+    };
+    sources.iter().map(of_source).collect()
+}
+
+fn open_fit(source: &FitSource, got: Option<&Got>) -> Result<OpenedFit, AppError> {
+    match (source, got) {
+        (FitSource::Folder(folder), _) => Ok(OpenedFit { fit: Fit::read(folder)?, artifact: None }),
+        (FitSource::Artifact(_), Some(got)) => {
+            let fit = fit_in_store(&got.artifact, &got.files)?;
+            Ok(OpenedFit { fit, artifact: Some(got.artifact.clone()) })
+        }
+        (FitSource::Artifact(_), None) => Err(AppError::Worker { what: "the download" }),
     }
-    Ok(opened)
 }
 
 /// The fit in an artifact whose files are in the store.
-fn from_store(artifact: &Artifact, files: &[GotFile]) -> Result<Fit, AppError> {
+fn fit_in_store(artifact: &Artifact, files: &[GotFile]) -> Result<Fit, AppError> {
     let name = PathBuf::from(artifact.name().to_string());
-    let place = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.place.as_path());
     let need = |path: &str| -> Result<&Path, AppError> {
         let reason = || format!("it is of type {} and has no {path}", artifact.artifact_type);
-        place(path).ok_or_else(|| AppError::NotAFit { path: name.clone(), reason: reason() })
+        place(files, path).ok_or_else(|| AppError::NotAFit { path: name.clone(), reason: reason() })
     };
-    Fit::read_files((&name, need(RECORD_FILE)?), need(GRAM_FILE)?, place(LOCK_FILE))
+    Fit::read_files((&name, need(RECORD_FILE)?), need(GRAM_FILE)?, place(files, LOCK_FILE))
+}
+
+/// The comparison in an artifact whose files are in the store, when it is one.
+fn comparison_in_store(artifact: &Artifact, files: &[GotFile]) -> Option<Result<Comparison, AppError>> {
+    let (record, gram) = (place(files, COMPARE_FILE)?, place(files, GRAM_FILE)?);
+    Some(Comparison::read_files((Path::new(&artifact.name().to_string()), record), gram))
+}
+
+fn place<'f>(files: &'f [GotFile], path: &str) -> Option<&'f Path> {
+    files.iter().find(|file| file.path == path).map(|file| file.place.as_path())
 }

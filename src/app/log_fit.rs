@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::wandb::{AlertLevel, ArtifactDraft, ArtifactName, QualifiedName, Run, WandbError};
+use crate::wandb::{AlertLevel, Artifact, ArtifactDraft, ArtifactName, QualifiedName, Run, WandbError};
 
 use super::begin_run::{Subject, abandon, begin, config, name_of};
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_results::Results;
+use super::fit_source::OpenedFit;
 use super::lock::LOCK_FILE;
 use super::report::page_of;
 use super::sample::Sampled;
@@ -125,19 +126,26 @@ pub(super) async fn log_into(
     finish(session, run, outcome).await
 }
 
-/// Logs models drawn from a fit as artifacts of type `checkpoint`, one collection for each model and dataset.
+/// Logs models drawn from a fit as artifacts of type `checkpoint`, one collection for each model and dataset. The run has
+/// used the fit, where that is an artifact, and its inputs.
 ///
 /// # Errors
 /// As [`log_fit`].
 pub async fn log_samples(
     session: &Session,
-    (fit, models): (&Fit, &[Sampled]),
+    (opened, models): (&OpenedFit, &[Sampled]),
     options: &LogOptions,
 ) -> Result<Logged, AppError> {
+    let fit = &opened.fit;
     let drafts = models.iter().map(|model| sample_draft(fit, model)).collect::<Result<Vec<_>, _>>();
     let drafts = drafts.map_err(AppError::wandb("describe the sampled models"))?;
-    let used = inputs(fit)?;
-    let run = begin(session, options, &Subject::of("sample", fit)).await?;
+    let of_fit = opened.artifact.as_ref().map(Artifact::name);
+    let used: Vec<QualifiedName> = of_fit.iter().cloned().chain(inputs(fit)?).collect();
+    let mut subject = Subject::of("sample", fit);
+    if let (Some(of_fit), (None, _)) = (of_fit, &subject.home) {
+        subject.home = (Some(of_fit.entity), Some(of_fit.project));
+    }
+    let run = begin(session, options, &subject).await?;
     let work = async {
         for name in &used {
             run.use_version(name).await?;

@@ -22,7 +22,8 @@ pub(super) struct Seeds<'a> {
 impl<'a> Seeds<'a> {
     /// From what was opened, the pretrained one first.
     pub(super) fn new(fit: &'a Fit, checkpoints: &'a [Checkpoint], pulled: &[Pulled]) -> Result<Self, AppError> {
-        let vectors = fit.layers.iter().map(|layer| fit::task_vectors(checkpoints, pulled, &layer.layer));
+        let vectors =
+            fit.layers.iter().map(|layer| fit::task_vectors(checkpoints, pulled, (&layer.layer, Checkpoint::tensor)));
         let vectors = vectors.collect::<Result<Vec<_>, _>>().map_err(|trouble| match trouble {
             Trouble::Read(error) => error,
             Trouble::Numbers(source) => AppError::Analysis { subject: fit.record.model.clone(), source },

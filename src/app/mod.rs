@@ -34,6 +34,7 @@ mod fit_source;
 mod input;
 mod inspect;
 mod layer_name;
+mod local;
 mod lock;
 mod log_compare;
 mod log_evaluate;
@@ -71,7 +72,7 @@ pub use fit_folder::{COMPONENTS_FILE, Fit, GRAM_FILE, GROUPS_FILE, LAYERS_FILE, 
 pub use fit_in_run::fit_in_run;
 pub use fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals};
 pub use fit_rows::{FitRows, MOST_RESAMPLED, NULL_DRAWS};
-pub use fit_source::{FitSource, OpenedFit, open_fits};
+pub use fit_source::{FitSource, OpenedFit, OpenedResult, open_fits, open_results};
 pub use input::{Input, InputError, Seeded, expand, parse_seeds};
 pub use inspect::{InspectOptions, Inspection, Norms, inspect};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedArtifact, LockedFile};

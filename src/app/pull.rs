@@ -1,7 +1,6 @@
 //! From inputs to files on this machine: resolve, pin, download, verify. Local files pass through.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
@@ -14,6 +13,7 @@ use super::blocking::run_blocking;
 use super::error::AppError;
 use super::fit_record::InputRecord;
 use super::input::{Input, Seeded};
+use super::local::local;
 use super::lock::{LockedArtifact, LockedFile};
 use super::parts::Parts;
 use super::pinned::{Pins, resolve_pinned};
@@ -113,7 +113,7 @@ pub(super) async fn pull_chosen(
 /// # Errors
 /// The store failed.
 pub(super) fn in_store(session: &Session, record: &InputRecord) -> Result<Option<Pulled>, AppError> {
-    let Some(text) = record.digest.as_deref() else { return Ok(None) };
+    let Some(text) = record.digest.as_deref().filter(|_| record.resolved.is_some()) else { return Ok(None) };
     let found = match (Digest::parse(text), EtagKey::parse(text)) {
         (Ok(digest), _) => session.store.find(&digest, record.size)?,
         (_, Ok(key)) => session.store.find_etag(&key, Some(record.size))?,
@@ -213,22 +213,4 @@ fn fetched(
         scratch: session.store.scratch(),
         locked: Some(locked),
     })
-}
-
-pub(super) fn local(session: &Session, seeded: &Seeded, path: &Path) -> Result<Pulled, AppError> {
-    let path = path.canonicalize().map_err(AppError::file("find", path))?;
-    let size = fs::metadata(&path).map_err(AppError::file("read", &path))?.len();
-    let record = InputRecord {
-        input: seeded.input.to_string(),
-        seed: seeded.seed,
-        resolved: None,
-        artifact_digest: None,
-        file: path.clone(),
-        size,
-        digest: None,
-        sha256: None,
-        verified: Verified::No,
-    };
-    let scratch = session.store.scratch();
-    Ok(Pulled { record, path, artifact: None, downloaded: false, parts: None, scratch, locked: None })
 }

@@ -15,6 +15,7 @@ use super::draw::{Draw, Drawing};
 use super::error::AppError;
 use super::fit;
 use super::fit_folder::Fit;
+use super::fit_source::{FitSource, OpenedFit, open_fits};
 use super::merged::Seeds;
 use super::pull::Pulled;
 use super::reopen::reopen;
@@ -42,8 +43,8 @@ impl ModelFormat {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SampleOptions {
-    /// Folder of the fit.
-    pub fit: PathBuf,
+    /// The fit.
+    pub fit: FitSource,
     /// Folder of the models: one folder each.
     pub folder: PathBuf,
     /// How many.
@@ -57,10 +58,12 @@ pub struct SampleOptions {
 }
 
 impl SampleOptions {
-    /// One torch checkpoint from the Gaussian of a fit, beside it.
-    pub fn new(fit: impl Into<PathBuf>) -> Self {
-        let fit = fit.into();
-        let folder = fit.join("samples");
+    /// One torch checkpoint from the Gaussian of a fit: beside it, or in `<name>-samples` for an artifact.
+    pub fn new(fit: FitSource) -> Self {
+        let folder = match &fit {
+            FitSource::Folder(folder) => folder.join("samples"),
+            FitSource::Artifact(name) => PathBuf::from(format!("{}-samples", name.collection())),
+        };
         Self {
             fit,
             folder,
@@ -96,14 +99,15 @@ pub struct Sampled {
 ///
 /// # Errors
 /// [`AppError`]: no fit, inputs that are gone or changed, or files that cannot be written.
-pub async fn sample(session: &Session, options: SampleOptions) -> Result<(Fit, Vec<Sampled>), AppError> {
-    let fit = Fit::read(&options.fit)?;
-    let records: Vec<_> = fit.record.inputs().collect();
+pub async fn sample(session: &Session, options: SampleOptions) -> Result<(OpenedFit, Vec<Sampled>), AppError> {
+    let opened = open_fits(session, std::slice::from_ref(&options.fit)).await?.pop();
+    let opened = opened.ok_or(AppError::Worker { what: "the sampling" })?;
+    let records: Vec<_> = opened.fit.record.inputs().collect();
     let pulled = reopen(session, &records).await?;
     let progress = session.progress.clone();
     run_blocking("the sampling", move || {
-        let models = draw_all(&fit, &pulled, &options, &progress)?;
-        Ok((fit, models))
+        let models = draw_all(&opened.fit, &pulled, &options, &progress)?;
+        Ok((opened, models))
     })
     .await
 }

@@ -13,6 +13,7 @@
 
 mod budget;
 mod container;
+mod content;
 mod distributed;
 mod error;
 mod index;
@@ -29,6 +30,7 @@ mod torch;
 mod write;
 pub mod zip;
 
+pub use content::{content_digest, files_of, joined_digest};
 pub use error::CheckpointError;
 pub use index::{IndexNeed, index_need};
 pub use names::{Prefixes, prefixes_to_drop};

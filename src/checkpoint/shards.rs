@@ -84,15 +84,24 @@ const ENTRY_POINTS: [&str; 4] =
     ["model.safetensors.index.json", "pytorch_model.bin.index.json", "model.safetensors", "pytorch_model.bin"];
 
 pub(super) fn open_folder(folder: &Path, options: &OpenOptions) -> Result<Checkpoint, CheckpointError> {
-    let entry = ENTRY_POINTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
-    if let Some(entry) = entry.or_else(|| only_index(folder)) {
+    if let Some(entry) = entry_of(folder) {
         return Checkpoint::open(&entry, options);
     }
     if folder.join(METADATA_FILE).is_file() {
         return super::distributed::open(folder, options);
     }
+    Err(no_entry(folder))
+}
+
+/// The index or single file that a folder stands for.
+pub(super) fn entry_of(folder: &Path) -> Option<PathBuf> {
+    let entry = ENTRY_POINTS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    entry.or_else(|| only_index(folder))
+}
+
+pub(super) fn no_entry(folder: &Path) -> CheckpointError {
     let what = "a folder without an index or a model file";
-    Err(CheckpointError::NotACheckpoint { file: folder.display().to_string(), what })
+    CheckpointError::NotACheckpoint { file: folder.display().to_string(), what }
 }
 
 /// The one `*.index.json` of a folder.
@@ -106,10 +115,7 @@ fn only_index(folder: &Path) -> Option<PathBuf> {
 pub(super) fn open_index(path: &Path, bytes: &[u8], options: &OpenOptions) -> Result<Checkpoint, CheckpointError> {
     let file = path.display().to_string();
     let in_index = |source| CheckpointError::Index { file: file.clone(), source };
-    if bytes.len() > MAX_INDEX_BYTES {
-        return Err(in_index(IndexError::TooLong { bytes: bytes.len() }));
-    }
-    let index: Index = serde_json::from_slice(bytes).map_err(|source| in_index(IndexError::Malformed { source }))?;
+    let index = Index::parse(bytes).map_err(in_index)?;
     let shards = shard_names(&index).map_err(in_index)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut parts = Vec::with_capacity(shards.len());
@@ -139,6 +145,16 @@ pub(super) fn open_index(path: &Path, bytes: &[u8], options: &OpenOptions) -> Re
         index.weight_map.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
     all.sort_by_key(|(_, found)| positions.get(found.name.as_str()).copied().unwrap_or(usize::MAX));
     Checkpoint::assemble((file, Format::Sharded), parts, all, options)
+}
+
+/// An index and its shards, in the order of the shards' names.
+pub(super) fn files_of_index(path: &Path, bytes: &[u8]) -> Result<Vec<PathBuf>, CheckpointError> {
+    let in_index = |source| CheckpointError::Index { file: path.display().to_string(), source };
+    let index = Index::parse(bytes).map_err(in_index)?;
+    let mut shards = shard_names(&index).map_err(in_index)?;
+    shards.sort_unstable();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(std::iter::once(path.to_owned()).chain(shards.iter().map(|shard| folder.join(shard))).collect())
 }
 
 /// The shards in order of first mention, each a plain file name.
@@ -188,6 +204,13 @@ struct Index {
 }
 
 impl Index {
+    fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
+        if bytes.len() > MAX_INDEX_BYTES {
+            return Err(IndexError::TooLong { bytes: bytes.len() });
+        }
+        serde_json::from_slice(bytes).map_err(|source| IndexError::Malformed { source })
+    }
+
     /// The tensors of each shard.
     fn by_shard(&self) -> HashMap<&str, HashSet<&str>> {
         let mut shards: HashMap<&str, HashSet<&str>> = HashMap::new();

@@ -91,6 +91,8 @@ impl Backend for Torch {
         blocks: &[Block],
         progress: &Task,
     ) -> Result<Vec<f64>, AnalysisError> {
+        // Before its turn, while another layer has the device.
+        vectors.compare_crc32()?;
         // One that panicked left nothing behind that the next would see.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let layer = || vectors.layer().to_owned();

@@ -34,7 +34,7 @@ pub struct ReportInput {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", from = "Spelled")]
 pub enum Verified {
-    /// Nothing was checked: there is no digest, or none of what was read has a checksum.
+    /// Nothing was checked against what others say about it: a local file, or there is no digest.
     #[default]
     No,
     /// Only parts were fetched, and what was read of them agrees with the CRC-32 that the file states for it.
@@ -87,7 +87,7 @@ pub struct InputFile {
     pub reference: String,
     /// Resolved version, for instance `v3`; empty for local files.
     pub version: String,
-    /// Digest that W&B stores; empty for local files.
+    /// Digest that W&B stores; for local files, of their content.
     pub digest: String,
     /// SHA-256 of the bytes, hexadecimal.
     pub sha256: String,

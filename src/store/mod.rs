@@ -11,7 +11,7 @@
 //!     ranges/<alg>-<hex>.<random>     sparse file of the object's size with the parts that were read remotely
 //!     ranges/<alg>-<hex>.json         which file that is and which parts; without it they count for nothing
 //!     locks/<alg>-<hex>               advisory lock of one object: who holds it may write the partial
-//!     resolutions/ manifests/ roots/  records that whoever uses the store keeps in it
+//!     resolutions/ manifests/ roots/ local/  records that whoever uses the store keeps in it
 //! ```
 //!
 //! Invariants: a file has its object name only when its bytes hash to that name; an object that somebody else put there

@@ -20,6 +20,8 @@ pub enum RecordKind {
     Manifest,
     /// A file that names objects which must stay.
     Root,
+    /// A checkpoint outside the store, as it was when it was hashed.
+    Local,
 }
 
 impl RecordKind {
@@ -28,6 +30,7 @@ impl RecordKind {
             Self::Resolution => "resolutions",
             Self::Manifest => "manifests",
             Self::Root => "roots",
+            Self::Local => "local",
         }
     }
 }

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::app::AppError;
 use crate::app::fit_record::InputRecord;
 use crate::app::input::{Input, InputError, Seeded};
+use crate::app::local::{identify, local};
 use crate::app::lock::{LockedArtifact, LockedFile};
 use crate::app::parts::{Extent, Wish, pull_parts};
 use crate::app::pinned::Pins;
-use crate::app::pull::{Pulled, choose, local};
+use crate::app::pull::{Pulled, choose};
 use crate::app::resolve::{Resolved, all, qualify, versions, with_manifests};
 use crate::app::session::Session;
 use crate::digest::Digest;
@@ -239,7 +240,7 @@ pub(super) async fn obtain(
         };
         pulled.push(here.ok_or_else(|| AppError::Offline { what: input.reference.clone() })?);
     }
-    Ok(pulled)
+    identify(session, pulled).await
 }
 
 /// As the study names it, not as the version that it was fetched as.

@@ -135,13 +135,21 @@ pub(in super::super) fn record_content<'a>(
     record: &Record,
     archive: &'a [u8],
 ) -> Result<Cow<'a, [u8]>, ZipError> {
-    let range = directory.locate(archive, record)?;
-    let bytes = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-    let bytes = bytes.and_then(|(start, end)| archive.get(start..end));
-    // `locate` has checked the range against the directory, which lies inside the archive.
-    let bytes = bytes.unwrap_or_default();
+    let bytes = raw_content(directory, record, archive)?;
     if record.is_stored() {
         return Ok(Cow::Borrowed(bytes));
     }
     Ok(Cow::Owned(directory.inflate_to_memory(record, bytes)?))
+}
+
+/// The content of a record as it lies in the archive, stored or deflated.
+pub(in super::super) fn raw_content<'a>(
+    directory: &Directory,
+    record: &Record,
+    archive: &'a [u8],
+) -> Result<&'a [u8], ZipError> {
+    let range = directory.locate(archive, record)?;
+    let bytes = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+    // `locate` has checked the range against the directory, which lies inside the archive.
+    Ok(bytes.and_then(|(start, end)| archive.get(start..end)).unwrap_or_default())
 }

@@ -229,7 +229,7 @@ pub(crate) struct Fit {
     /// model, and two more passes
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) components: Option<u32>,
-    /// Count conflicts of signs and what the largest parameters hold: a second pass, several times the work of a fit
+    /// Count conflicts of signs and what the largest parameters hold: a second pass, about twice the time of a fit
     #[arg(long)]
     pub(crate) interference: bool,
     /// Singular task interference of every matrix too: a singular value decomposition for each layer and checkpoint, which
@@ -293,8 +293,8 @@ impl Locking {
 /// `sample`
 #[derive(Debug, Args)]
 pub(crate) struct Sample {
-    /// Folder of a fit
-    pub(crate) fit: PathBuf,
+    /// A fit: a folder, or an artifact of type `pca` (entity/project/name:alias)
+    pub(crate) fit: String,
     /// How many models
     #[arg(long, default_value_t = 1)]
     pub(crate) count: u32,
@@ -314,7 +314,7 @@ pub(crate) struct Sample {
     /// Seed of the random generator (ChaCha)
     #[arg(long, default_value_t = 0)]
     pub(crate) random_seed: u64,
-    /// Folder for the models [default: <fit>/samples]
+    /// Folder for the models [default: <fit>/samples, or <name>-samples for an artifact]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// File formats
@@ -350,9 +350,9 @@ pub(crate) enum SampleFormat {
 /// `report`
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Folders of fits, and of one comparison
+    /// Fits, and one comparison: folders, or artifacts of type `pca` and `comparison` (entity/project/name:alias)
     #[arg(required = true)]
-    pub(crate) fits: Vec<PathBuf>,
+    pub(crate) fits: Vec<String>,
     /// The page
     #[arg(long, short, default_value = "report.html", value_name = "FILE")]
     pub(crate) output: PathBuf,

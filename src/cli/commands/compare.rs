@@ -9,6 +9,7 @@ use wandb_pca::report::between::{joint_table, pairs_table};
 use wandb_pca::table::{Cell, ColumnKind, Table};
 
 use super::fit::file_name;
+use super::located::input_text;
 use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -16,8 +17,10 @@ use crate::cli::render::{Output, columns, number_text, objects, printable};
 use crate::cli::settings::Mode;
 
 pub(super) async fn compare(context: &Context<'_>, args: &args::Compare) -> anyhow::Result<Output> {
-    let fits = args.fits.iter().map(|text| FitSource::parse(text)).collect::<Result<Vec<_>, _>>();
-    let fits = fits.map_err(AppError::from)?;
+    let mut fits = Vec::with_capacity(args.fits.len());
+    for text in &args.fits {
+        fits.push(FitSource::parse(&input_text(context, text).await?).map_err(AppError::from)?);
+    }
     let from_artifacts = fits.iter().any(|fit| matches!(fit, FitSource::Artifact(_)));
     let folder = args.out.clone().unwrap_or_else(|| default_folder(&fits));
     let mut options = CompareOptions::new(fits, folder);

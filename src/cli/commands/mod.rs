@@ -40,7 +40,7 @@ pub(crate) async fn dispatch(
         Command::Sample(args) => sample::sample(&context, args).await.map(Some),
         Command::Compare(args) => compare::compare(&context, args).await.map(Some),
         Command::Evaluate(args) => evaluate::evaluate(&context, args).await.map(Some),
-        Command::Report(args) => report::report(args).map(Some),
+        Command::Report(args) => report::report(&context, args).await.map(Some),
         Command::Inspect(args) => inspect::inspect(&context, args).await.map(Some),
         Command::Study(args) => study::dispatch(&context, args).await.map(Some),
         Command::Sweep(args) => sweep::dispatch(&context, args).await.map(Some),

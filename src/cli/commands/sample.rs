@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 use wandb_pca::analysis::Scale;
-use wandb_pca::app::{self, Coefficients, Draw, ModelFormat};
+use wandb_pca::app::{self, AppError, Coefficients, Draw, FitSource, ModelFormat};
 
+use super::located::input_text;
 use super::logged::{run_json, told, write_run};
 use crate::cli::args;
 use crate::cli::context::Context;
@@ -32,7 +33,8 @@ fn draw(args: &args::Sample) -> anyhow::Result<Draw> {
 }
 
 pub(super) async fn sample(context: &Context<'_>, args: &args::Sample) -> anyhow::Result<Output> {
-    let mut options = app::SampleOptions::new(args.fit.clone());
+    let source = FitSource::parse(&input_text(context, &args.fit).await?).map_err(AppError::from)?;
+    let mut options = app::SampleOptions::new(source);
     if let Some(folder) = &args.out {
         options.folder = folder.clone();
     }

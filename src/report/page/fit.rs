@@ -66,6 +66,7 @@ fn facts(html: &mut Html, fit: &FitSection) {
         0 => String::new(),
         count => number::short(off_diagonal.iter().sum::<f64>() / count as f64),
     };
+    let sign_conflict = fit.groups.last().and_then(|whole| whole.row.sign_conflict);
     definition_list(
         html,
         &[
@@ -75,6 +76,7 @@ fn facts(html: &mut Html, fit: &FitSection) {
             ("Total variance", number::short(fit.total_variance())),
             ("First component", first),
             ("Mean cosine", cosine),
+            ("Sign conflict", sign_conflict.map(number::percent).unwrap_or_default()),
             ("Without variance", without_variance),
         ],
     );
@@ -87,9 +89,8 @@ fn layers(html: &mut Html, fit: &FitSection) {
         header(html, &column);
     }
     html.raw("<th scope=\"col\">Spectrum</th>");
-    let measured = fit.layers.iter().any(|row| row.sign_conflict.is_some());
-    let more: &[&str] = if measured { &INTERFERENCE } else { &[] };
-    for column in columns(&[], &[&["Effective rank", "k90", "k95", "k99"][..], &CERTAINTY, more].concat()) {
+    let measured = Measured::of(&fit.layers);
+    for column in columns(&[], &[&["Effective rank", "k90", "k95", "k99"][..], &CERTAINTY, measured.names()].concat()) {
         header(html, &column);
     }
     html.raw("</tr></thead><tbody>\n");
@@ -104,7 +105,7 @@ fn layers(html: &mut Html, fit: &FitSection) {
     tables::close(html);
 }
 
-fn layer(html: &mut Html, (row, spectrum): (&LayerRow, Option<&Spectrum>), measured: bool) {
+fn layer(html: &mut Html, (row, spectrum): (&LayerRow, Option<&Spectrum>), measured: Measured) {
     html.raw("<tr>");
     let before = [
         Cell::Name(&row.layer),
@@ -126,15 +127,18 @@ fn layer(html: &mut Html, (row, spectrum): (&LayerRow, Option<&Spectrum>), measu
         write_cell(html, &Cell::Whole(components.map(u64::from)));
     }
     certainty(row).iter().for_each(|cell| write_cell(html, cell));
-    if measured {
-        let interference = [row.sign_conflict, row.sign_conflict_trimmed, row.mass_top_1, row.mass_top_10];
-        interference.iter().for_each(|share| write_cell(html, &Cell::Number(*share, number::percent)));
-    }
+    let shares = [row.sign_conflict, row.sign_conflict_trimmed, row.mass_top_1, row.mass_top_10];
+    let shares = shares.map(|share| Cell::Number(share, number::percent));
+    let singular = [Cell::Number(row.singular_interference, number::short)];
+    let interference = shares.iter().chain(&singular).take(measured.names().len());
+    interference.for_each(|cell| write_cell(html, cell));
     html.raw("</tr>\n");
 }
 
 fn groups(html: &mut Html, groups: &[GroupRow]) {
     let numbers = ["Layers", "Parameters", "Total variance", "Per parameter", "1st", "2nd", "Effective rank", "k95"];
+    let measured = groups.iter().any(|group| group.row.sign_conflict.is_some());
+    let conflicts = if measured { &INTERFERENCE[..2] } else { &[] };
     let rows = groups.iter().map(|group| {
         let row = &group.row;
         let mut cells = vec![Cell::Name(&group.group), Cell::Word(&group.grouping)];
@@ -145,13 +149,43 @@ fn groups(html: &mut Html, groups: &[GroupRow]) {
         cells.push(Cell::Number(row.effective_rank, |rank| format!("{rank:.1}")));
         cells.push(Cell::Whole(row.components_95.map(u64::from)));
         cells.extend(certainty(row));
+        let shares = [row.sign_conflict, row.sign_conflict_trimmed].map(|share| Cell::Number(share, number::percent));
+        cells.extend(shares.into_iter().take(conflicts.len()));
         cells
     });
-    tables::write(html, "groups", &columns(&["Group", "By"], &[&numbers[..], &CERTAINTY].concat()), rows);
+    tables::write(html, "groups", &columns(&["Group", "By"], &[&numbers[..], &CERTAINTY, conflicts].concat()), rows);
 }
 
-/// How much the task vectors get into each other's way.
-const INTERFERENCE: [&str; 4] = ["Sign conflict", "of top 20 %", "Mass in top 1 %", "in top 10 %"];
+/// How much the task vectors get into each other's way; the last one was asked for by itself.
+const INTERFERENCE: [&str; 5] = ["Sign conflict", "of top 20 %", "Mass in top 1 %", "in top 10 %", "STI"];
+
+/// How much of [`INTERFERENCE`] was measured.
+#[derive(Clone, Copy)]
+enum Measured {
+    Nothing,
+    Elementwise,
+    Singular,
+}
+
+impl Measured {
+    fn of(layers: &[LayerRow]) -> Self {
+        let some = |value: fn(&LayerRow) -> Option<f64>| layers.iter().any(|row| value(row).is_some());
+        match (some(|row| row.sign_conflict), some(|row| row.singular_interference)) {
+            (_, true) => Self::Singular,
+            (true, false) => Self::Elementwise,
+            (false, false) => Self::Nothing,
+        }
+    }
+
+    /// Columns of the table of layers.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Nothing => &[],
+            Self::Elementwise => &INTERFERENCE[..4],
+            Self::Singular => &INTERFERENCE,
+        }
+    }
+}
 
 /// How sure the first ratio is.
 const CERTAINTY: [&str; 3] = ["1st ±", "1st random low", "1st random high"];

@@ -183,6 +183,8 @@ out.</dd>\
 <dt>Sign conflict</dt><dd>Share of the parameters that some task vectors raise and others lower; then the same once each \
 task vector keeps only its largest fifth.</dd>\
 <dt>Mass</dt><dd>Share of the squared norm that the largest parameters hold.</dd>\
+<dt>STI</dt><dd>Singular task interference: how much the singular vectors of the task vectors of a matrix overlap, weighted \
+by their singular values; 0 when they share no direction.</dd>\
 <dt>Random directions</dt><dd>What the ratios would be if the task vectors kept their norms and pointed anywhere.</dd>\
 <dt>Partly verified</dt><dd>Only the bytes of these layers were fetched. They agree with the CRC-32 in the file itself; \
 the digest of the artifact, which covers whole files, could not be compared.</dd>\

@@ -98,6 +98,41 @@ fn numbers_are_exact_behind_what_is_shown() {
 }
 
 #[test]
+fn interference_has_columns_where_it_was_measured() {
+    let mut input = hostile();
+    let rows = |input: &ReportInput| -> (Vec<String>, Vec<Vec<String>>) {
+        let page = write(input).unwrap();
+        let table = page.split("data-noun=\"layers\"").nth(1).unwrap().split("</table>").next().unwrap().to_owned();
+        let (head, body) = table.split_once("<tbody>").unwrap();
+        let text = |cell: &str| cell.split('<').next().unwrap().rsplit('>').next().unwrap().to_owned();
+        let names = head.split("<th ").skip(1).map(|th| {
+            let inner = th.split_once('>').unwrap().1.trim_start_matches("<button type=\"button\">");
+            inner.split('<').next().unwrap().to_owned()
+        });
+        let cells = body
+            .split("<tr>")
+            .skip(1)
+            .map(|row| row.split("<td").skip(1).map(|td| text(td.split_once('>').unwrap().1)).collect());
+        (names.collect(), cells.collect())
+    };
+    let (names, cells) = rows(&input);
+    assert!(!names.iter().any(|name| name == "Sign conflict" || name == "STI"), "{names:?}");
+    assert_eq!(cells[0].len(), names.len());
+    input.fits[0].layers[0].sign_conflict = Some(0.25);
+    input.fits[0].layers[0].mass_top_10 = Some(0.5);
+    let (names, cells) = rows(&input);
+    assert_eq!(names[names.len() - 4..], ["Sign conflict", "of top 20 %", "Mass in top 1 %", "in top 10 %"]);
+    assert_eq!(cells[0][names.len() - 4..], ["25 %", "—", "—", "50 %"]);
+    input.fits[0].layers[0].singular_interference = Some(12.5);
+    input.fits[0].groups[0].row.sign_conflict = Some(0.125);
+    let (names, cells) = rows(&input);
+    assert_eq!((names.last().unwrap().as_str(), cells[0].last().unwrap().as_str()), ("STI", "12.5"));
+    assert_eq!(cells[0].len(), names.len());
+    let page = write(&input).unwrap();
+    assert!(page.contains("Sign conflict</dt>") && page.contains("data-value=\"0.125\">12.5 %"));
+}
+
+#[test]
 fn the_smallest_report_is_a_page_and_its_json_reads_back() {
     let empty = ReportInput {
         schema_version: SCHEMA_VERSION,
