@@ -284,6 +284,11 @@ pub(super) fn variances(gram: &Gram) -> Result<Vec<f64>, AnalysisError> {
     Ok(Pca::kept_variances((seeds, gram.parameters()), &squares, noise_of(gram.largest_square(), seeds)))
 }
 
+/// Whether [`Pca::from_gram`] of this Gram is all that [`TaskVectors::pca`] would be.
+pub(super) fn is_accurate_for(pca: &Pca, gram: &Gram) -> bool {
+    pca.is_accurate(noise_of(gram.largest_square(), gram.seeds()))
+}
+
 impl TaskVectors<'_> {
     /// The PCA of this layer, as accurate as one from the singular values of the centred task vectors in `f64`.
     ///
@@ -296,7 +301,7 @@ impl TaskVectors<'_> {
     pub fn pca(&self, gram: &Gram) -> Result<Pca, AnalysisError> {
         check_size("seeds", self.seeds(), gram.seeds())?;
         let rough = Pca::from_gram(gram)?;
-        if rough.is_accurate(noise_of(gram.largest_square(), gram.seeds())) { Ok(rough) } else { self.refined_pca() }
+        if is_accurate_for(&rough, gram) { Ok(rough) } else { self.refined_pca() }
     }
 
     fn refined_pca(&self) -> Result<Pca, AnalysisError> {

@@ -82,6 +82,13 @@ impl<'a> TaskVectors<'a> {
         self.checkpoints().map(|(_, view)| (view.len() * view.dtype().size()) as u64).sum()
     }
 
+    /// The same task vectors with the seeds in this order, each once.
+    pub(super) fn in_order(&self, seeds: &[usize]) -> Self {
+        let fine_tuned = seeds.iter().filter_map(|&seed| self.fine_tuned.get(seed).cloned()).collect();
+        let (layer, pretrained) = (self.layer.clone(), self.pretrained.clone());
+        Self { layer, parameters: self.parameters, pretrained, fine_tuned }
+    }
+
     /// Columns of which all checkpoints together hold this many bytes.
     pub(super) fn columns_in(&self, bytes: usize) -> usize {
         bytes * self.parameters / (self.bytes().max(1) as usize)

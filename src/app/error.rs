@@ -245,7 +245,7 @@ pub enum AppError {
     #[error("the embedded server failed")]
     Server(#[from] ServerError),
     /// Something is wrong with a study.
-    #[error("the study cannot go on")]
+    #[error(transparent)]
     Study(#[from] StudyError),
     /// A worker ended before its work.
     #[error("a worker of {what} ended early")]
@@ -343,6 +343,9 @@ impl AppError {
             Self::NoLibtorch { .. } => FailureKind::Usage,
             #[cfg(feature = "tch")]
             Self::Libtorch { source: LibtorchError::NoDevice { .. }, .. } => FailureKind::NotFound,
+            Self::File { action: "read" | "find" | "open", source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                FailureKind::NotFound
+            }
             _ => FailureKind::Failure,
         }
     }

@@ -1,6 +1,5 @@
 //! The main job: pretrained and fine-tuned checkpoints in, explained variance of every layer out.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -8,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::analysis::{
     AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
-    TensorInfo, align, extend_layers, fit_layers,
+    TensorInfo, align, complete_layers, fit_layers,
 };
 use crate::checkpoint::{Checkpoint, CheckpointError, OpenOptions, Prefixes, prefixes_to_drop};
 use crate::progress::{Progress, Stage};
@@ -21,6 +20,7 @@ use super::components::{self, WrittenComponents};
 use super::device::Device;
 use super::error::AppError;
 use super::fit_folder::Fit;
+use super::fit_known::KnownFit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
@@ -66,6 +66,8 @@ pub struct FitOptions {
     pub lock: LockMode,
     /// Whether the tables are written as CSV, too.
     pub csv: bool,
+    /// Whether everything is computed, whatever an earlier fit in `folder` knows.
+    pub fresh: bool,
 }
 
 impl FitOptions {
@@ -86,6 +88,7 @@ impl FitOptions {
             extent: Extent::default(),
             lock: LockMode::default(),
             csv: false,
+            fresh: false,
         }
     }
 
@@ -116,6 +119,8 @@ pub struct FitOutcome {
     pub artifacts: Vec<Artifact>,
     /// How many inputs came over the network now.
     pub downloaded: usize,
+    /// How many seeds an earlier fit in the folder knew.
+    pub known: usize,
     /// The components that were written as tensors.
     pub components: Option<WrittenComponents>,
 }
@@ -191,8 +196,15 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
     let (folder, store, device) = (options.folder.clone(), session.store.clone(), session.device);
-    let (fit, components) = run_blocking("the fit", move || {
-        let reading = Reading { key: options.key.clone(), measure: options.measure, stored: &[], device };
+    let (fit, known, components) = run_blocking("the fit", move || {
+        // Whatever else is measured takes a pass over everything, and the Grams come with it.
+        let from_earlier = !options.fresh && options.measure == Measure::Gram;
+        let known = from_earlier.then(|| KnownFit::in_folder(&options.folder, &pulled, options.key.as_deref()));
+        let known = known.flatten();
+        if let Some(known) = &known {
+            progress.note(&known.sentence(&format!("the fit in {}", options.folder.display())));
+        }
+        let reading = Reading { key: options.key.clone(), measure: options.measure, known: known.as_ref(), device };
         let computed = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
@@ -207,20 +219,20 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &options.folder.join(LOCK_FILE))?;
         }
-        Ok((fit, components.transpose()?))
+        Ok((fit, known.map_or(0, |known| known.seeds().0), components.transpose()?))
     })
     .await?;
-    Ok(FitOutcome { fit, folder, artifacts, downloaded, components })
+    Ok(FitOutcome { fit, folder, artifacts, downloaded, known, components })
 }
 
 /// How checkpoints are read, and what is known of them.
 pub(super) struct Reading<'k> {
     /// Nested dictionary that holds the weights.
     pub(super) key: Option<String>,
-    /// What is measured besides; nothing where something is stored.
+    /// What is measured besides; nothing where something is known.
     pub(super) measure: Measure,
-    /// A fit of the first of these checkpoints, whose Grams are not made again; nothing when empty.
-    pub(super) stored: &'k [LayerFit],
+    /// What an earlier fit knows, which is not made again.
+    pub(super) known: Option<&'k KnownFit>,
     /// What makes the products; built in where something else is measured besides.
     pub(super) device: Device,
 }
@@ -236,7 +248,7 @@ pub(super) struct Computed {
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
 pub(super) fn compute(
     pulled: &[Pulled],
-    Reading { key, measure, stored, device }: Reading<'_>,
+    Reading { key, measure, known, device }: Reading<'_>,
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<Computed, AppError> {
@@ -252,13 +264,9 @@ pub(super) fn compute(
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));
-    let fits = if stored.is_empty() {
-        fit_layers(&layers.layers, open_layer, (&*backend, measure, &task))
-    } else {
-        let stored: HashMap<&str, &LayerFit> = stored.iter().map(|fit| (fit.layer.name.as_str(), fit)).collect();
-        let known =
-            |layer: &Layer| stored.get(layer.name.as_str()).filter(|fit| fit.layer == *layer).map(|fit| &fit.gram);
-        extend_layers(&layers.layers, known, open_layer, (&*backend, &task))
+    let fits = match known {
+        None => fit_layers(&layers.layers, open_layer, (&*backend, measure, &task)),
+        Some(known) => complete_layers(&layers.layers, |layer| known.layer(layer), open_layer, (&*backend, &task)),
     };
     let fits = fits.map_err(|error| match error {
         Trouble::Read(error) => error,
