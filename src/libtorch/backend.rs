@@ -119,7 +119,7 @@ impl<E: Into<LibtorchError>> From<E> for Trouble {
 
 /// Copies elements `start..start + count` to `out` (1 × count, `f64`, on the device): the dtypes of training as they are, to
 /// be widened there; others widened here.
-#[expect(unsafe_code, reason = "measured: with a copy in between, a fit takes longer; see docs/performance.md")]
+#[expect(unsafe_code, reason = "a copy in between costs a fifth and more: docs/performance.md")]
 fn copy(
     (checkpoint, view): (Checkpoint, &TensorView<'_>),
     (start, count): (usize, usize),
