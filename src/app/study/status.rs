@@ -44,7 +44,8 @@ pub fn status(study: &Study, survey: &Survey) -> Result<Vec<TaskStatus>, AppErro
             matches!(ledger.standing(&unit.ledger_task()), Standing::Done { .. })
         };
         let shards_done = (0..of).filter(shard_done).count() as u32;
-        let state = if of > 1 && shards_done == of && state == "to do" { "to reduce" } else { state };
+        let open = matches!(state, "to do" | "changed");
+        let state = if of > 1 && shards_done == of && open { "to reduce" } else { state };
         let done = matches!(ledger.standing(&task), Standing::Done { .. });
         let seconds = ledger.state(&task.id).filter(|_| done).and_then(|state| state.seconds);
         TaskStatus { task: task.id, state, detail, seconds, shards_done, run }
