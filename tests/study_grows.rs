@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 use wandb_pca::analysis::Gram;
 use wandb_pca::app::study::{self, Study};
-use wandb_pca::app::{Fit, Session};
+use wandb_pca::app::{Device, Fit, Session};
 use wandb_pca::checkpoint::{NamedTensor, write_torch};
 use wandb_pca::progress::{Event, Progress, Stage, TaskId, Watch};
 use wandb_pca::store::Store;
@@ -83,6 +83,7 @@ impl Lab {
             client: None,
             store: Store::new(self.path("store"), progress.clone()),
             progress,
+            device: Device::default(),
             entity: None,
             project: None,
             app_url: "http://127.0.0.1".to_owned(),
