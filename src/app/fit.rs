@@ -56,6 +56,8 @@ pub struct FitOptions {
     pub null_draws: usize,
     /// How many components of each layer are written as tensors, beside the fit.
     pub components: Option<usize>,
+    /// Whether a layer may have another floating-point dtype in some checkpoints than in the pretrained one.
+    pub dtypes: DtypeRule,
     /// What is counted besides the Grams.
     pub measure: Measure,
     /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
@@ -78,6 +80,7 @@ impl FitOptions {
             layer_globs: Vec::new(),
             null_draws: NULL_DRAWS,
             components: None,
+            dtypes: DtypeRule::Same,
             measure: Measure::default(),
             key: None,
             file: None,
@@ -189,7 +192,8 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     let progress = session.progress.clone();
     let (folder, store) = (options.folder.clone(), session.store.clone());
     let (fit, components) = run_blocking("the fit", move || {
-        let reading = Reading { key: options.key.clone(), measure: options.measure, stored: &[] };
+        let dtypes = options.dtypes;
+        let reading = Reading { key: options.key.clone(), dtypes, measure: options.measure, stored: &[] };
         let (layers, fits) = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
@@ -214,6 +218,8 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
 pub(super) struct Reading<'k> {
     /// Nested dictionary that holds the weights.
     pub(super) key: Option<String>,
+    /// Which dtypes a layer may have.
+    pub(super) dtypes: DtypeRule,
     /// What is measured besides; nothing where something is stored.
     pub(super) measure: Measure,
     /// A fit of the first of these checkpoints, whose Grams are not made again; nothing when empty.
@@ -223,7 +229,7 @@ pub(super) struct Reading<'k> {
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
 pub(super) fn compute(
     pulled: &[Pulled],
-    Reading { key, measure, stored }: Reading<'_>,
+    Reading { key, dtypes, measure, stored }: Reading<'_>,
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<(Layers, Vec<LayerFit>), AppError> {
@@ -233,7 +239,7 @@ pub(super) fn compute(
     let Some((pretrained, fine_tuned)) = infos.split_first() else {
         return Err(AppError::Worker { what: "the fit" });
     };
-    let layers = align(pretrained, fine_tuned, DtypeRule::Same).and_then(narrow).map_err(subject)?;
+    let layers = align(pretrained, fine_tuned, dtypes).and_then(narrow).map_err(subject)?;
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);

@@ -165,7 +165,7 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
             })
         };
         let stored = earlier(&folder, &pulled, unit.shard).map(|fit| fit.layers).unwrap_or_default();
-        let reading = Reading { key: None, measure: options.measure, stored: &stored };
+        let reading = Reading { key: None, dtypes: options.dtypes, measure: options.measure, stored: &stored };
         let (layers, fits) = fit::compute(&pulled, reading, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
         let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
