@@ -435,12 +435,13 @@ fn odd_models_are_fitted_as_they_are() {
         assert_eq!(layer(degenerate)["explained_variance_ratio"], Value::Null);
         assert_eq!(number(degenerate, "total_variance"), 0.0);
     }
-    assert_eq!((layer(3)["mean_cosine"].as_f64(), &layer(2)["mean_cosine"]), (Some(1.0), &Value::Null));
+    assert!((number(3, "mean_cosine") - 1.0).abs() < 1e-12 && layer(2)["mean_cosine"] == Value::Null);
     assert_eq!((layer(3)["sign_conflict"].as_f64(), layer(3)["mass_top_10"].as_f64()), (Some(0.0), Some(0.5)));
     // Two seeds: one component, and nothing to leave out.
     let two = json(&run("0,2", &[]));
     let first = &two["layers"][0];
-    assert_eq!((&first["total_variance"], &first["explained_variance_ratio"][0]), (&2.0.into(), &1.0.into()));
+    assert!((first["total_variance"].as_f64().unwrap() - 2.0).abs() < 1e-12);
+    assert_eq!(first["explained_variance_ratio"], serde_json::json!([1.0, 0.0]));
     assert_eq!(first["total_variance_error"], Value::Null);
     // Everything goes on from there: a model, a page, on which a name is text.
     json(&command(&["sample", "fit", "--json", "--scale", "mean"]).current_dir(folder.path()).output().unwrap());
@@ -451,6 +452,6 @@ fn odd_models_are_fitted_as_they_are() {
     let report = command(&["report", "fit", "--plots", "--json"]).current_dir(folder.path()).output().unwrap();
     assert!(json(&report)["files"].as_array().unwrap().len() > 4);
     let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert!(page.contains("h.0.&lt;b onclick=alert(1)&gt;&amp;amp;") && !page.contains("<b onclick"));
+    assert!(page.contains("h.<wbr>0.<wbr>&lt;b onclick=alert(1)&gt;&amp;amp;") && !page.contains("<b onclick"));
     refused(&run("1", &[]), 1, &["at least two", "hint:"]);
 }
