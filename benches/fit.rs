@@ -160,8 +160,9 @@ fn fit(dir: &Path, seeds: usize, (verify_crc, measure): (bool, Measure)) -> Resu
     Ok(fit_layers(
         &layers.layers,
         |layer| {
-            let seeds = fine_tuned.iter().map(|c| c.tensor(&layer.name)).collect::<Result<_, CheckpointError>>()?;
-            Ok::<_, FitError>(TaskVectors::new(&*layer.name, pretrained.tensor(&layer.name)?, seeds)?)
+            let view = |checkpoint| Checkpoint::tensor_to_compare(checkpoint, &layer.name);
+            let seeds = fine_tuned.iter().map(view).collect::<Result<_, CheckpointError>>()?;
+            Ok::<_, FitError>(TaskVectors::new(&*layer.name, view(pretrained)?, seeds)?)
         },
         (&BuiltIn, measure, &task),
     )?)
@@ -267,11 +268,11 @@ fn floor(dir: &Path, seeds: usize) -> Result<serde_json::Value, Failure> {
             views.push(checkpoint.tensor(&tensor.name)?);
         }
     }
-    let sum: u64 = views
+    let sum: u32 = views
         .par_iter()
         .flat_map(|view| view.as_f32().unwrap_or_default().par_chunks(1 << 16))
-        .map(|chunk| chunk.iter().fold(0u64, |sum, x| sum.wrapping_add(u64::from(x.to_bits()))))
-        .reduce(|| 0, u64::wrapping_add);
+        .map(|chunk| chunk.iter().fold(0u32, |sum, x| sum.wrapping_add(x.to_bits())))
+        .reduce(|| 0, u32::wrapping_add);
     Ok(serde_json::json!({ "sum": sum }))
 }
 

@@ -206,6 +206,7 @@ pub struct TensorView<'a> {
     offset: usize,
     order: ByteOrder,
     len: usize,
+    crc32: Option<u32>,
 }
 
 impl<'a> TensorView<'a> {
@@ -226,7 +227,7 @@ impl<'a> TensorView<'a> {
             });
         }
         let len = bytes.len() / dtype.size();
-        Ok(Self { dtype, shape, strides: None, storage: bytes, offset: 0, order: ByteOrder::Little, len })
+        Ok(Self { dtype, shape, strides: None, storage: bytes, offset: 0, order: ByteOrder::Little, len, crc32: None })
     }
 
     /// A tensor of any layout over `storage`: `offset` and `strides` count elements of `dtype`.
@@ -255,7 +256,16 @@ impl<'a> TensorView<'a> {
             return Err(out_of_bounds(shape));
         };
         if len == 0 {
-            return Ok(Self { dtype, shape, strides: None, storage: Cow::Borrowed(&[]), offset: 0, order, len: 0 });
+            return Ok(Self {
+                dtype,
+                shape,
+                strides: None,
+                storage: Cow::Borrowed(&[]),
+                offset: 0,
+                order,
+                len: 0,
+                crc32: None,
+            });
         }
         let end = last_element(&shape, strides, offset).and_then(|last| last.checked_add(1));
         if end.and_then(|end| end.checked_mul(dtype.size())).is_none_or(|end| end > storage.len()) {
@@ -263,7 +273,7 @@ impl<'a> TensorView<'a> {
         }
         if !is_row_major(&shape, strides) {
             let strides = Some(strides.to_vec());
-            return Ok(Self { dtype, shape, strides, storage, offset, order, len });
+            return Ok(Self { dtype, shape, strides, storage, offset, order, len, crc32: None });
         }
         let range = offset * dtype.size()..(offset + len) * dtype.size();
         let storage = match storage {
@@ -274,7 +284,20 @@ impl<'a> TensorView<'a> {
                 Cow::Owned(bytes)
             }
         };
-        Ok(Self { dtype, shape, strides: None, storage, offset: 0, order, len })
+        Ok(Self { dtype, shape, strides: None, storage, offset: 0, order, len, crc32: None })
+    }
+
+    /// The same elements, of which the file says that their bytes have this CRC-32, which nobody has compared yet: for
+    /// readers that pass over all of them anyway. Without effect where [`Self::as_le_bytes`] has nothing.
+    #[must_use]
+    pub fn with_crc32_to_compare(mut self, crc32: u32) -> Self {
+        self.crc32 = self.as_le_bytes().is_some().then_some(crc32);
+        self
+    }
+
+    /// The CRC-32 that all of [`Self::as_le_bytes`] should have, when it is left to the reader to compare it.
+    pub fn crc32_to_compare(&self) -> Option<u32> {
+        self.crc32
     }
 
     /// Element type.
@@ -311,6 +334,16 @@ impl<'a> TensorView<'a> {
     /// All elements in place, without a copy: `f64`, contiguous, in native byte order and aligned.
     pub fn as_f64(&self) -> Option<&[f64]> {
         self.as_native(Dtype::F64)
+    }
+
+    /// All elements in place, without a copy: `f16`, contiguous, in native byte order and aligned.
+    pub fn as_f16(&self) -> Option<&[f16]> {
+        self.as_native(Dtype::F16)
+    }
+
+    /// All elements in place, without a copy: `bf16`, contiguous, in native byte order and aligned.
+    pub fn as_bf16(&self) -> Option<&[bf16]> {
+        self.as_native(Dtype::Bf16)
     }
 
     fn as_native<T: bytemuck::AnyBitPattern>(&self, dtype: Dtype) -> Option<&[T]> {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use wandb_pca::app::{DiffOptions, Input, Session, diff};
-use wandb_pca::checkpoint::{Checkpoint, NamedTensor, OpenOptions, Prefixes, write_torch};
+use wandb_pca::app::{DiffOptions, FailureKind, FitOptions, Input, Seeded, Session, diff, fit};
+use wandb_pca::checkpoint::{Checkpoint, CheckpointError, NamedTensor, OpenOptions, Prefixes, write_torch};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
 use wandb_pca::table::Cell;
@@ -41,11 +41,66 @@ fn sha256(view: &TensorView<'_>) -> String {
 /// Name, dtype, shape and digest of every tensor, in the form of `expected.json`.
 fn rows(checkpoint: &Checkpoint) -> Vec<Value> {
     let row = |info: &wandb_pca::checkpoint::TensorInfo| {
+        let left = checkpoint.tensor_to_compare(&info.name).unwrap();
+        if let Some(crc32) = left.crc32_to_compare() {
+            assert!(info.has_checksum);
+            assert_eq!(crc32fast::hash(left.as_le_bytes().unwrap()), crc32, "{}", info.name);
+        }
         let view = checkpoint.tensor(&info.name).unwrap();
+        assert_eq!(sha256(&left), sha256(&view));
         assert_eq!((view.dtype(), view.shape()), (info.dtype, &info.shape[..]));
         serde_json::json!([info.name, info.dtype.name(), info.shape, sha256(&view)])
     };
     checkpoint.tensors().iter().map(row).collect()
+}
+
+/// Three weights, written by torch's rules; in the second file a bit is flipped in the second weight.
+fn sound_and_damaged() -> (tempfile::TempDir, [PathBuf; 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["sound.ckpt", "damaged.ckpt"].map(|name| folder.path().join(name));
+    let views: Vec<_> = [1.0f32, 2.0, 3.0]
+        .map(|x| TensorView::contiguous(Dtype::F32, vec![4], [x; 4].map(f32::to_le_bytes).concat()).unwrap())
+        .into();
+    let named: Vec<_> = ["a", "b", "c"].iter().zip(&views).map(|(name, view)| NamedTensor::new(name, view)).collect();
+    let mut bytes = Vec::new();
+    write_torch(&mut bytes, &named).unwrap();
+    std::fs::write(&paths[0], &bytes).unwrap();
+    let second = bytes.windows(16).position(|window| window == [2.0f32; 4].map(f32::to_le_bytes).concat()).unwrap();
+    bytes[second + 5] ^= 1;
+    std::fs::write(&paths[1], bytes).unwrap();
+    (folder, paths)
+}
+
+#[tokio::test]
+async fn a_fit_names_the_damaged_file_and_writes_nothing() {
+    let (folder, [sound, damaged]) = sound_and_damaged();
+    let input = |path: &Path| Input::File(path.to_owned());
+    let seeds = [&sound, &damaged, &sound].map(|path| Seeded { seed: None, input: input(path) });
+    let out = folder.path().join("fit");
+    let error = fit(&session(folder.path()), FitOptions::new(input(&sound), seeds.to_vec(), &out)).await.unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(error.kind(), FailureKind::Integrity, "{error}: {cause}");
+    assert!(error.to_string().contains("damaged.ckpt"), "{error}");
+    assert!(cause.contains("layer b of the fine-tuned checkpoint 1 is damaged: its CRC-32 is"), "{cause}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn damage_is_found_by_whoever_is_left_to_compare() {
+    let (_folder, [_, path]) = sound_and_damaged();
+    let checkpoint = Checkpoint::open(&path, &OpenOptions::default()).unwrap();
+    assert!(matches!(checkpoint.tensor("b"), Err(CheckpointError::Damaged { .. })));
+    let agrees = |name: &str| {
+        let view = checkpoint.tensor_to_compare(name).unwrap();
+        crc32fast::hash(view.as_le_bytes().unwrap()) == view.crc32_to_compare().unwrap()
+    };
+    assert_eq!([agrees("a"), agrees("b"), agrees("c")], [true, false, true]);
+    checkpoint.tensor("a").unwrap();
+    assert_eq!(checkpoint.tensor_to_compare("a").unwrap().crc32_to_compare(), None, "it was compared before");
+    let mut trusted = OpenOptions::default();
+    trusted.verify_crc = false;
+    let trusted = Checkpoint::open(&path, &trusted);
+    assert_eq!(trusted.unwrap().tensor_to_compare("b").unwrap().crc32_to_compare(), None);
 }
 
 fn check_folder(folder: &str, least: usize) {

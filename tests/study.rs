@@ -4,15 +4,15 @@
 
 #[path = "support/experiment.rs"]
 mod experiment;
+#[path = "support/kill.rs"]
+mod kill;
 
 use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
-
-use experiment::{World, json, ledger, write_checkpoint};
+use experiment::{World, computed_once, json, ledger, write_checkpoint};
+use kill::Killer;
 
 #[test]
 fn a_study_from_init_to_status() {
@@ -28,6 +28,10 @@ fn a_study_from_init_to_status() {
     assert_eq!((again["computed"].as_u64(), again["runs"].as_array().map(Vec::len)), (Some(0), Some(0)));
     let status = json(&world.run("cache", &["--json", "study", "status", "study.yaml", "--out", "whole"]));
     assert_eq!(status["done"], 8);
+    // Nobody is asked for that.
+    let alone = world.command("cache", &["study", "status", "study.yaml", "--out", "whole"]);
+    let alone = { alone }.env("WANDB_BASE_URL", "http://127.0.0.1:9").output().unwrap();
+    assert!(String::from_utf8_lossy(&alone.stdout).ends_with("8 of 8 tasks done\n"), "{alone:?}");
     let cells = fs::read_to_string(world.path("whole/cells.csv")).unwrap();
     assert_eq!(cells.lines().count(), 7, "{cells}");
     assert_eq!(fs::read_to_string(world.path("whole/datasets.csv")).unwrap().lines().count(), 13);
@@ -195,53 +199,18 @@ fn ctrl_c_ends_a_study_in_order() {
 fn killed_at_any_moment_and_run_again() {
     let kills: u32 = std::env::var("STUDY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let world = World::new();
-    let started = Instant::now();
-    world.run("cache-whole", &["study", "run", "study.yaml", "--out", "whole"]);
-    let undisturbed = started.elapsed();
+    let run = |cache: &str, out: &str| world.command(cache, &["study", "run", "study.yaml", "--out", out]);
+    let mut killer = Killer::new(kills, || run("cache-whole", "whole"));
     let expected = world.numbers("whole");
-    let mut random = ChaCha8Rng::seed_from_u64(u64::from(kills));
-    let (mut killed, mut round) = (0, 0);
-    while killed < kills {
-        round += 1;
+    while !killer.is_done() {
         // A fresh folder and cache each time; some rounds are killed several times before they end.
+        let round = killer.begin_round();
         let (out, cache) = (format!("killed-{round}"), format!("cache-{round}"));
-        loop {
-            let arguments = ["study", "run", "study.yaml", "--out", &out];
-            let mut child =
-                world.command(&cache, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            let patience = undisturbed.mul_f64(random.random_range(0.02..1.1));
-            let deadline = Instant::now() + patience;
-            let ended = loop {
-                if let Some(status) = child.try_wait().unwrap() {
-                    break Some(status);
-                }
-                if Instant::now() >= deadline {
-                    break None;
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            };
-            match ended {
-                Some(status) => {
-                    assert!(status.success(), "round {round}: {status}");
-                    break;
-                }
-                None if killed < kills => {
-                    child.kill().unwrap();
-                    child.wait().unwrap();
-                    killed += 1;
-                }
-                None => {
-                    assert!(child.wait().unwrap().success());
-                    break;
-                }
-            }
-        }
+        killer.run_to_the_end(|| run(&cache, &out));
         assert_eq!(world.numbers(&out), expected, "round {round}");
-        for (task, (_, done)) in ledger(&world.path(&out)) {
-            assert!(done <= 1 || task == "summary", "round {round}: {task} was finished {done} times");
-        }
+        computed_once(&world.path(&out));
         let again = json(&world.run(&cache, &["--json", "study", "run", "study.yaml", "--out", &out]));
         assert_eq!(again["computed"], 0, "round {round}");
     }
-    println!("{killed} kills in {round} rounds; undisturbed {undisturbed:?}");
+    println!("{killer}");
 }

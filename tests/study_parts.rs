@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use support::{Misbehaving, options, store};
 use wandb_pca::analysis::Gram;
-use wandb_pca::app::study::{self, Study};
+use wandb_pca::app::study::{self, Study, Survey};
 use wandb_pca::app::{Fit, Session};
 use wandb_pca::checkpoint::{NamedTensor, write_torch};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
-use wandb_pca::study::{ShardId, Spec};
+use wandb_pca::study::{Rates, ShardId, Spec};
 use wandb_pca::tensor::{Dtype, TensorView};
 use wandb_pca::wandb::Client;
 
@@ -154,8 +154,13 @@ async fn a_study_of_few_layers_fetches_those_and_runs_offline_then() {
     let few = "layers: ['block.1?.weight']\nexclude_layers: ['block.1[2-9].weight']\n";
     let node = study(Some(&server), &store, (folder.path(), few));
     let survey = study::survey(&node).await.unwrap();
+    let planned = fetch_bytes(&node, &survey).await;
     study::prefetch(&node, &survey).await.unwrap();
     let bytes = asked(&server, whole);
+    // The plan counts layers; the list of tensors comes on top.
+    assert_eq!(planned, 2 * (VALUES * 4 * FILES) as u64);
+    assert!(planned < bytes && bytes < planned + whole / 40, "{planned} planned, {bytes} asked for");
+    assert_eq!(fetch_bytes(&node, &study::survey(&node).await.unwrap()).await, 0);
     assert!(bytes > whole / 10 && bytes < whole / 8, "{bytes} of {whole}");
     server.forget_seen();
     let node = study(None, &store, (folder.path(), few));
@@ -166,6 +171,25 @@ async fn a_study_of_few_layers_fetches_those_and_runs_offline_then() {
     assert_eq!(verified(&folder.path().join("vit@task")), ["partly"; FILES]);
     let layers = fs::read_to_string(folder.path().join("cells.csv")).unwrap();
     assert_eq!(layers.lines().nth(1).unwrap().split(',').nth(3), Some("2"), "{layers}");
+}
+
+/// What the plan says that running it will fetch.
+async fn fetch_bytes(node: &Study, survey: &Survey) -> u64 {
+    let rates = Rates { download: 1.0, analysis: 1.0 };
+    survey.plan.estimate(rates, &study::needs(node, survey).await.unwrap()).fetch_bytes
+}
+
+#[tokio::test]
+async fn a_plan_counts_what_a_shard_fetches_by_itself() {
+    let (server, whole) = family().await;
+    let (folder, (_disk, store)) = (tempfile::tempdir().unwrap(), store());
+    let node = study(Some(&server), &store, (folder.path(), "shards: 10\n"));
+    let survey = study::survey(&node).await.unwrap();
+    let needs = study::needs(&node, &survey).await.unwrap();
+    assert_eq!(needs.shard, Some(2 * (VALUES * 4 * FILES) as u64));
+    // Only a list of tensors was fetched for that. Who runs everything fetches whole files.
+    assert!(asked(&server, whole) < whole / 100);
+    assert_eq!(fetch_bytes(&node, &survey).await, whole);
 }
 
 #[tokio::test]
@@ -195,7 +219,7 @@ async fn a_new_seed_computes_only_its_rows() {
             assert!((x - y).abs() <= 1e-12 * y.abs(), "{layer} {seed}: {x} {y}");
         }
     }
-    // Another set of seeds is no later state of the same cell.
+    // Seeds fewer take what there is; tests/study_grows.rs has every other way to grow and shrink.
     let other = run(&cell, "seeds: [0, 2, 3]\n").await;
-    assert_eq!(other.layers[5].gram.values()[0], fresh.layers[5].gram.values()[0]);
+    assert_eq!(other.layers[5].gram, grown.layers[5].gram.select(&[0, 2, 3]).unwrap());
 }

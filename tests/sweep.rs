@@ -136,6 +136,46 @@ fn failed_cells_are_done_again_when_asked_for() {
 }
 
 #[test]
+fn agents_without_a_folder_in_common_do_each_failed_cell_again_once() {
+    let world = World::new();
+    let late = ["LATE1", "LATE2", "LATE3", "LATE4"];
+    let text = fs::read_to_string(world.path("study.yaml")).unwrap();
+    let text =
+        text.replace("[tiny, small]", "[tiny]").replace("[CIFAR100, DTD, SVHN]", &format!("[{}]", late.join(", ")));
+    fs::write(world.path("study.yaml"), text).unwrap();
+    let id = create(&world, "study.yaml");
+    let first = agent(&world, &[&id, "study.yaml", "--out", "zero"]).wait_with_output().unwrap();
+    assert_eq!((first.status.code(), states(&first)), (Some(7), vec!["failed".to_owned(); 4]));
+    let before = runs(&sweep(&world, &id));
+    late.iter().for_each(|dataset| world.add_dataset("tiny", 4, dataset));
+    let agents = ["one", "two", "three"].map(|folder| {
+        let all =
+            ["--json", "sweep", "agent", "--retry-failed", "--heartbeat", "1.5", &id, "study.yaml", "--out", folder];
+        world.command("cache", &all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    let mut done = Vec::new();
+    for agent in agents {
+        let output = agent.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        done.extend(
+            json(&output)["cells"].as_array().unwrap().iter().map(|cell| cell["cell"].as_str().unwrap().to_owned()),
+        );
+    }
+    done.sort_unstable();
+    assert_eq!(done, late.map(|dataset| format!("tiny@{dataset}")));
+    let computed: Vec<_> = ["one", "two", "three"].iter().flat_map(|folder| ledger(&world.path(folder))).collect();
+    assert!(computed.len() == 4 && computed.iter().all(|(_, counts)| *counts == (1, 1)), "{computed:?}");
+    let after = runs(&sweep(&world, &id));
+    assert!(after.iter().all(|(_, state, _)| state == "finished"), "{after:?}");
+    let ids = |runs: &[(String, String, String)]| runs.iter().map(|(id, _, _)| id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&after), ids(&before), "the same runs");
+    let config =
+        "query C($run: String!) { project(name: \"vectors\", entityName: \"lab\") { run(name: $run) { config } } }";
+    let config = world.graphql(config, object!({ "run": after[0].0 }));
+    assert!(!config.to_string().contains("retried_by"), "the mark is gone: {config}");
+}
+
+#[test]
 fn an_agent_obeys_and_ends_in_order() {
     let world = World::new();
     let id = create(&world, "study.yaml");

@@ -19,10 +19,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// The products of the rows of X, n × n row-major, that `blocks` name: X is what `vectors` holds, subtracted and
     /// summed in `f64`. Other entries, and those above the diagonal, may be anything. `progress` advances by the bytes
-    /// read. Weights that are not finite make products that are not; the caller looks for them.
+    /// read. Weights that are not finite make products that are not; the caller looks for them. Views may have a CRC-32
+    /// left to compare: whoever does not in its own pass calls [`TaskVectors::compare_crc32`].
     ///
     /// # Errors
-    /// [`AnalysisError::Read`], or [`AnalysisError::Backend`] with what the library says.
+    /// [`AnalysisError::Read`], [`AnalysisError::Damaged`], or [`AnalysisError::Backend`] with what the library says.
     fn products(&self, vectors: &TaskVectors<'_>, blocks: &[Block], progress: &Task)
     -> Result<Vec<f64>, AnalysisError>;
 }
@@ -43,6 +44,6 @@ impl Backend for BuiltIn {
         progress: &Task,
     ) -> Result<Vec<f64>, AnalysisError> {
         let (kernel, blocks) = (Kernel::detect(), blocks.to_vec());
-        Pass { vectors, kernel, base: Base::Pretrained, rotation: None, blocks }.products(progress)
+        Pass { vectors, kernel, base: Base::Pretrained, rotation: None, blocks, first: true }.products(progress)
     }
 }

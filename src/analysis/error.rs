@@ -41,6 +41,9 @@ pub enum AnalysisError {
     /// A tensor could not be read.
     #[error("layer {layer} of the {checkpoint} cannot be read")]
     Read { layer: String, checkpoint: Checkpoint, source: TensorError },
+    /// The bytes of a tensor do not have the CRC-32 that their file states.
+    #[error("layer {layer} of the {checkpoint} is damaged: its CRC-32 is {found:08x}, its file says {expected:08x}")]
+    Damaged { layer: String, checkpoint: Checkpoint, expected: u32, found: u32 },
     /// A backend other than the built-in one failed.
     #[error("{backend} cannot multiply the task vectors of layer {layer}")]
     Backend { layer: String, backend: String, source: Box<dyn std::error::Error + Send + Sync> },

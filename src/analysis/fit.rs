@@ -69,33 +69,6 @@ where
     fits.into_iter().collect()
 }
 
-/// [`fit_layers`] of seeds of which the first were fitted before: what `known` gives of a layer is their Gram, and only the
-/// rows of the further seeds are made ([`TaskVectors::extend_gram`]). The last bits depend on what was known.
-///
-/// # Errors
-/// As [`fit_layers`]; [`AnalysisError::SizeMismatch`] when a Gram is not of such seeds.
-pub fn extend_layers<'a, 'k, E>(
-    layers: &[Layer],
-    known: impl Fn(&Layer) -> Option<&'k Gram> + Sync,
-    open: impl Fn(&Layer) -> Result<TaskVectors<'a>, E> + Sync,
-    (backend, progress): (&dyn Backend, &Task),
-) -> Result<Vec<LayerFit>, E>
-where
-    E: From<AnalysisError> + Send,
-{
-    let fit = |layer: &Layer| {
-        let vectors = open(layer)?;
-        let gram = match known(layer) {
-            Some(known) => vectors.extend_gram_by(backend, &[known], progress)?,
-            None => vectors.gram_by(backend, progress)?,
-        };
-        let pca = vectors.pca(&gram).map_err(|error| error.in_layer(&layer.name))?;
-        Ok(LayerFit { layer: layer.clone(), gram, pca, interference: None })
-    };
-    let fits: Vec<Result<LayerFit, E>> = layers.par_iter().map(fit).collect();
-    fits.into_iter().collect()
-}
-
 /// The Grams of `layers` over several fits, in parallel: each from the task vectors that `open` returns for it and the
 /// Grams that are known of consecutive groups of them, of which only the products between are made
 /// ([`TaskVectors::extend_gram`]). Results come in the order of `layers`; `progress` advances by the bytes read.

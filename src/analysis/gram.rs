@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::analysis::checksum::Checksums;
 use crate::analysis::kernel::{Block, Kernel, Tile};
 use crate::analysis::task_vector::Base;
 use crate::analysis::{AnalysisError, Backend, BuiltIn, TaskVectors};
@@ -22,8 +23,11 @@ const PIECE: usize = 1 << 16;
 const MAX_PIECES: usize = 16;
 /// Entries that all partial sums of a layer may hold: 32 MiB of `f64`.
 const MAX_PARTIALS: usize = 1 << 22;
-/// Bytes of a tile. Measured: a tile near the size of the first-level cache is read back faster than it was in the second.
-const TILE_BYTES: usize = 40 << 10;
+/// Bytes of a tile. Measured: a tile that leaves some of the first-level cache to what is read is read back fastest.
+const TILE_BYTES: usize = 32 << 10;
+/// Bytes of all checkpoints that are brought into the second-level cache in one go, to make their CRC-32, before tiles are
+/// made of them; the next ones are asked for meanwhile. Measured.
+const STRETCH_BYTES: usize = 96 << 10;
 
 /// G = X Xᵀ, n × n: the inner products of n task vectors of d parameters each.
 #[derive(Debug, Clone, PartialEq)]
@@ -212,6 +216,8 @@ pub(super) struct Pass<'p, 'a> {
     pub(super) rotation: Option<&'p Rotation>,
     /// Which products are made.
     pub(super) blocks: Vec<Block>,
+    /// Whether nobody passed over the layer before, so that CRC-32 is left to compare.
+    pub(super) first: bool,
 }
 
 impl Pass<'_, '_> {
@@ -259,27 +265,35 @@ impl Pass<'_, '_> {
         each: impl Fn(&mut T, &Tile) + Sync,
     ) -> Result<Vec<T>, AnalysisError> {
         let (seeds, rows) = (self.vectors.seeds(), self.rows());
-        pieces(rows, self.vectors.parameters())
-            .into_par_iter()
-            .map(|columns| {
-                let width = tile_width(seeds.max(rows)).min(columns.len());
-                let (mut base, mut tile) = (vec![0.0; width], Tile::new(seeds, width));
-                let mut rotated = self.rotation.map(|rotation| (rotation, Tile::new(rows, width)));
-                let mut state = state();
-                for start in columns.clone().step_by(width.max(1)) {
-                    let count = width.min(columns.end - start);
-                    self.vectors.fill(self.kernel, self.base, (start, &mut base[..count]), &mut tile)?;
-                    match &mut rotated {
-                        None => each(&mut state, &tile),
-                        Some((rotation, target)) => {
-                            rotate(self.kernel, rotation, &tile, target);
-                            each(&mut state, target);
-                        }
+        let work = |columns: Range<usize>| {
+            let width = tile_width(seeds.max(rows)).min(columns.len());
+            let (mut base, mut tile) = (vec![0.0; width], Tile::new(seeds, width));
+            let mut rotated = self.rotation.map(|rotation| (rotation, Tile::new(rows, width)));
+            let (mut state, mut checksums) = (state(), self.first.then(|| Checksums::new(self.vectors)));
+            let stretch = self.vectors.columns_in(STRETCH_BYTES).next_multiple_of(width.max(1));
+            for (at, start) in columns.clone().step_by(width.max(1)).enumerate() {
+                let end = columns.end.min(start + width);
+                if let Some(checksums) = checksums.as_mut().filter(|_| (at * width).is_multiple_of(stretch)) {
+                    checksums.add(self.vectors, start..columns.end.min(start + stretch));
+                }
+                let columns = (start, &mut base[..end - start], start + stretch);
+                self.vectors.fill(self.kernel, self.base, columns, &mut tile)?;
+                match &mut rotated {
+                    None => each(&mut state, &tile),
+                    Some((rotation, target)) => {
+                        rotate(self.kernel, rotation, &tile, target);
+                        each(&mut state, target);
                     }
                 }
-                Ok(state)
-            })
-            .collect()
+            }
+            Ok((state, checksums))
+        };
+        let done: Vec<_> =
+            pieces(rows, self.vectors.parameters()).into_par_iter().map(work).collect::<Result<_, _>>()?;
+        if self.first {
+            Checksums::compare(self.vectors, done.iter().filter_map(|(_, checksums)| checksums.as_ref()))?;
+        }
+        Ok(done.into_iter().map(|(state, _)| state).collect())
     }
 }
 

@@ -60,7 +60,8 @@ impl TaskVectors<'_> {
     pub fn gram_and_interference(&self, progress: &Task) -> Result<(Gram, Interference), AnalysisError> {
         let (n, d) = (self.seeds(), self.parameters());
         let blocks = Block::all(n);
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::Pretrained, rotation: None, blocks };
+        let (kernel, base) = (Kernel::detect(), Base::Pretrained);
+        let mut pass = Pass { vectors: self, kernel, base, rotation: None, blocks, first: true };
         let mut cuts = self.guess_cuts(SHARES, pass.kernel)?;
         let bytes_per_column = self.bytes().checked_div(d as u64).unwrap_or(0);
         let partials = pass.map_pieces(
@@ -73,6 +74,7 @@ impl TaskVectors<'_> {
         )?;
         let (sums, counts): (Vec<_>, Vec<_>) = partials.into_iter().unzip();
         let gram = Gram::from_pass(pass.sum(&sums)?, (n, d as u64));
+        pass.first = false;
         let conflicts = narrow(&mut cuts, counts);
         while !cuts.iter().flatten().all(Cut::is_narrow) {
             let again = pass.map_pieces(|| Counts::new(n), |counts, tile| counts.add(pass.kernel, &cuts, tile))?;
@@ -116,6 +118,10 @@ impl Counts {
         self.columns.clear(tile.width());
         for (seed, (cuts, tallies)) in cuts.iter().zip(&mut self.tallies).enumerate() {
             let (row, bounds) = (tile.row(seed), cuts.map(|cut| cut.bounds()));
+            if tile.is_zero(seed) {
+                cuts.iter().zip(tallies).for_each(|(cut, tally)| tally.add_zeros(cut, row.len()));
+                continue;
+            }
             let mut above = [Above::default(); BOUNDS];
             kernel.count(row, &bounds, (&mut above, &mut self.columns), |at, which| {
                 for (k, (cut, tally)) in cuts.iter().zip(tallies.iter_mut()).enumerate() {
@@ -176,6 +182,9 @@ impl Found {
         for (seed, (cuts, collected)) in cuts.iter().zip(collected).enumerate() {
             let (row, bounds) = (tile.row(seed), cuts.map(|cut| cut.bounds()));
             let [.., kept] = bounds;
+            if tile.is_zero(seed) && bounds.iter().all(|bounds| bounds.low > 0.0 || !bounds.shown) {
+                continue;
+            }
             kernel.pick(row, (&bounds, kept.high), columns, |at, which| {
                 for (k, collected) in collected.iter_mut().enumerate() {
                     if which >> k & 1 == 1 {

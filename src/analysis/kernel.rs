@@ -20,6 +20,8 @@ pub(super) struct Tile {
     rows: usize,
     stride: usize,
     width: usize,
+    /// Which rows are known to hold nothing but zeros in the columns in use.
+    zero: Vec<bool>,
 }
 
 impl Tile {
@@ -28,18 +30,33 @@ impl Tile {
         let stride = columns.next_multiple_of(LINE);
         let buffer = vec![0.0; rows * stride + LINE];
         let start = buffer.as_ptr().align_offset(LINE * size_of::<f64>()).min(LINE);
-        Self { buffer, start, rows, stride, width: 0 }
+        Self { buffer, start, rows, stride, width: 0, zero: vec![false; rows] }
     }
 
     /// Sets the number of columns in use and clears the padding after them.
     pub(super) fn set_width(&mut self, width: usize) {
         debug_assert!(width <= self.stride);
         self.width = width;
+        self.zero.fill(false);
         let padded = width.next_multiple_of(LINE);
         for row in 0..self.rows {
             let at = self.start + row * self.stride;
             self.buffer[at + width..at + padded].fill(0.0);
         }
+    }
+
+    /// Says whether a row holds nothing but zeros in the columns in use, so that no product with it need be made.
+    pub(super) fn set_zero(&mut self, row: usize, zero: bool) {
+        self.zero[row] = zero;
+    }
+
+    /// Whether a row was said to hold nothing but zeros.
+    pub(super) fn is_zero(&self, row: usize) -> bool {
+        self.zero[row]
+    }
+
+    fn all_zero(&self, rows: Range<usize>) -> bool {
+        self.zero[rows].iter().all(|&zero| zero)
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -71,7 +88,7 @@ impl Tile {
 
 /// The loops for the CPU found at run time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kernel(Arch);
+pub(super) struct Kernel(pub(super) Arch);
 
 impl Kernel {
     pub(super) fn detect() -> Self {
@@ -81,16 +98,6 @@ impl Kernel {
             return Self(Arch::V3(v3));
         }
         Self(Arch::new())
-    }
-
-    /// `out = x − base`, in `f64`.
-    pub(super) fn subtract(self, x: &[f32], base: &[f64], out: &mut [f64]) {
-        self.0.dispatch(Subtract { x, base, out });
-    }
-
-    /// `out = x`, widened.
-    pub(super) fn widen(self, x: &[f32], out: &mut [f64]) {
-        self.0.dispatch(Widen { x, out });
     }
 
     /// `out += weight · x`.
@@ -116,6 +123,19 @@ impl Kernel {
     }
 }
 
+/// Asks for the cache lines of `bytes` to be brought into the second-level cache, without waiting for them.
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the instruction takes a bare address"))]
+pub(super) fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint that reads nothing and never faults, and its address lies in a slice.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
 /// Products to be made: those of `rows` with rows `0..columns`, as far as the diagonal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -129,39 +149,6 @@ impl Block {
     /// All products among the first `rows` rows.
     pub(super) fn all(rows: usize) -> Vec<Self> {
         vec![Self { rows: 0..rows, columns: rows }]
-    }
-}
-
-struct Subtract<'a> {
-    x: &'a [f32],
-    base: &'a [f64],
-    out: &'a mut [f64],
-}
-
-impl WithSimd for Subtract<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for ((out, &x), &base) in self.out.iter_mut().zip(self.x).zip(self.base) {
-            *out = f64::from(x) - base;
-        }
-    }
-}
-
-struct Widen<'a> {
-    x: &'a [f32],
-    out: &'a mut [f64],
-}
-
-impl WithSimd for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for (out, &x) in self.out.iter_mut().zip(self.x) {
-            *out = f64::from(x);
-        }
     }
 }
 
@@ -224,6 +211,9 @@ impl WithSimd for AddProducts<'_> {
                     let i_end = (i + BLOCK).min(block.rows.end);
                     for j in (first..last.min(i_end)).step_by(columns) {
                         let j_end = (j + columns).min(last).min(i_end);
+                        if tile.all_zero(i..i_end) || tile.all_zero(j..j_end) {
+                            continue;
+                        }
                         match i_end - i {
                             1 => by_columns::<S, 1>(simd, tile, (i, j, j_end), gram),
                             2 => by_columns::<S, 2>(simd, tile, (i, j, j_end), gram),
@@ -241,16 +231,22 @@ impl WithSimd for AddProducts<'_> {
 fn by_columns<S: Simd, const R: usize>(simd: S, tile: &Tile, block: (usize, usize, usize), gram: &mut [f64]) {
     let (i, j, j_end) = block;
     match j_end - j {
-        1 => add_block::<S, R, 1>(simd, tile, (i, j), gram),
-        2 => add_block::<S, R, 2>(simd, tile, (i, j), gram),
-        3 => add_block::<S, R, 3>(simd, tile, (i, j), gram),
-        _ => add_block::<S, R, 4>(simd, tile, (i, j), gram),
+        1 => add_block::<S, R, 1, false>(simd, tile, (i, j), gram),
+        2 => add_block::<S, R, 2, false>(simd, tile, (i, j), gram),
+        3 => add_block::<S, R, 3, false>(simd, tile, (i, j), gram),
+        4 if i == j => add_block::<S, R, 4, true>(simd, tile, (i, j), gram),
+        _ => add_block::<S, R, 4, false>(simd, tile, (i, j), gram),
     }
 }
 
-/// Adds the R × C products of rows `i..i + R` with rows `j..j + C`.
+/// Adds the R × C products of rows `i..i + R` with rows `j..j + C`; of a block on the diagonal only its lower triangle.
 #[inline(always)]
-fn add_block<S: Simd, const R: usize, const C: usize>(simd: S, tile: &Tile, (i, j): (usize, usize), gram: &mut [f64]) {
+fn add_block<S: Simd, const R: usize, const C: usize, const DIAGONAL: bool>(
+    simd: S,
+    tile: &Tile,
+    (i, j): (usize, usize),
+    gram: &mut [f64],
+) {
     let mut left: [&[S::f64s]; R] = [&[]; R];
     for (r, row) in left.iter_mut().enumerate() {
         *row = S::as_simd_f64s(tile.padded(i + r)).0;
@@ -275,13 +271,13 @@ fn add_block<S: Simd, const R: usize, const C: usize>(simd: S, tile: &Tile, (i, 
         }
         for r in 0..R {
             let a = left[r][step];
-            for c in 0..C {
+            for c in 0..if DIAGONAL { r + 1 } else { C } {
                 sums[r][c] = simd.mul_add_e_f64s(a, b[c], sums[r][c]);
             }
         }
     }
     for r in 0..R {
-        for c in 0..C {
+        for c in 0..if DIAGONAL { r + 1 } else { C } {
             gram[(i + r) * tile.rows + j + c] += simd.reduce_sum_f64s(sums[r][c]);
         }
     }
@@ -345,6 +341,29 @@ mod tests {
     }
 
     #[test]
+    fn rows_said_to_be_zero_change_no_bit_and_hide_no_value_that_is_not_finite() {
+        let mut tile = filled(10, 65);
+        for row in [1, 4, 5, 6, 7] {
+            tile.row_mut(row).fill(0.0);
+        }
+        tile.row_mut(9)[3] = f64::INFINITY;
+        let made = |tile: &Tile| {
+            let mut gram = vec![0.0; 100];
+            Kernel::detect().add_products(tile, &Block::all(10), &mut gram);
+            gram
+        };
+        let whole = made(&tile);
+        [1, 4, 5, 6, 7].into_iter().for_each(|row| tile.set_zero(row, true));
+        let skipped = made(&tile);
+        assert!(skipped[99].is_infinite());
+        for (i, j) in (0..9).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+            assert_eq!(skipped[i * 10 + j].to_bits(), whole[i * 10 + j].to_bits(), "{i} {j}");
+        }
+        tile.set_width(65);
+        assert!(!tile.all_zero(4..8), "what is known of one block is not of the next");
+    }
+
+    #[test]
     fn the_cut_into_blocks_changes_no_bit() {
         let mut tile = Tile::new(40, 301);
         tile.set_width(301);
@@ -381,14 +400,8 @@ mod tests {
     #[test]
     fn elementwise_loops() {
         let kernel = Kernel::detect();
-        let x: Vec<f32> = (0..19u8).map(f32::from).collect();
-        let base = vec![0.5; 19];
-        let mut out = vec![0.0; 19];
-        kernel.subtract(&x, &base, &mut out);
-        assert_eq!(out[18], 17.5);
-        kernel.add_scaled(&base, 2.0, &mut out);
+        let mut out: Vec<f64> = (0..19u8).map(|x| f64::from(x) - 0.5).collect();
+        kernel.add_scaled(&[0.5; 19], 2.0, &mut out);
         assert_eq!((out[0], out[18]), (0.5, 18.5));
-        kernel.widen(&x, &mut out);
-        assert_eq!(out[18], 18.0);
     }
 }

@@ -158,6 +158,18 @@ impl Tally {
         self.above.from_low += above.from_low;
     }
 
+    /// Counts values that are all 0.
+    pub(super) fn add_zeros(&mut self, cut: &Cut, count: usize) {
+        if cut.bounds().low > 0.0 {
+            return;
+        }
+        self.above.from_low += count as u64;
+        if let Some(bin) = self.bins.first_mut().filter(|_| cut.low == 0) {
+            bin.count += count as u64;
+            bin.least = 0;
+        }
+    }
+
     /// Counts a value that is shown, where it lies between the cut's bounds.
     pub(super) fn add(&mut self, cut: &Cut, x: f64) {
         let bits = x.abs().to_bits();
@@ -199,7 +211,7 @@ impl TaskVectors<'_> {
         for block in 0..blocks {
             let start = if d <= columns { block * BLOCK } else { place(block as u64, blocks as u64, d as u64) };
             let base = &mut base[..BLOCK.min(d - start)];
-            self.fill(kernel, Base::Pretrained, (start, base), &mut tile)?;
+            self.fill(kernel, Base::Pretrained, (start, base, start), &mut tile)?;
             for (seed, sizes) in sizes.iter_mut().enumerate() {
                 sizes.extend(tile.row(seed).iter().map(|x| x.abs().to_bits()));
             }

@@ -17,6 +17,7 @@
 
 mod backend;
 mod certainty;
+mod checksum;
 mod downdate;
 mod eigen;
 mod error;
@@ -25,6 +26,7 @@ mod gram;
 mod group;
 mod interference;
 mod kernel;
+mod known;
 mod largest;
 mod layer;
 mod pca;
@@ -35,15 +37,17 @@ mod singular;
 mod spectrum;
 mod subspace;
 mod task_vector;
+mod weights;
 
 pub use backend::{Backend, BuiltIn};
 pub use certainty::{Headline, Jackknife, NullBand, jackknife, null_model, null_ratios};
 pub use error::AnalysisError;
-pub use fit::{LayerFit, Measure, extend_layers, fit_layers, join_grams};
+pub use fit::{LayerFit, Measure, fit_layers, join_grams};
 pub use gram::Gram;
 pub use group::{Grouping, depth, group};
 pub use interference::{Interference, KEPT, TOP};
 pub use kernel::Block;
+pub use known::{Known, complete_layers};
 pub use layer::{Checkpoint, DtypeRule, Layer, Layers, SkipReason, Skipped, TensorInfo, align};
 pub use pca::{Pca, SignRule};
 pub use sample::{Combination, Distances, GENERATOR, SampleRecipe, Scale};

@@ -284,6 +284,11 @@ pub(super) fn variances(gram: &Gram) -> Result<Vec<f64>, AnalysisError> {
     Ok(Pca::kept_variances((seeds, gram.parameters()), &squares, noise_of(gram.largest_square(), seeds)))
 }
 
+/// Whether [`Pca::from_gram`] of this Gram is all that [`TaskVectors::pca`] would be.
+pub(super) fn is_accurate_for(pca: &Pca, gram: &Gram) -> bool {
+    pca.is_accurate(noise_of(gram.largest_square(), gram.seeds()))
+}
+
 impl TaskVectors<'_> {
     /// The PCA of this layer, as accurate as one from the singular values of the centred task vectors in `f64`.
     ///
@@ -296,7 +301,7 @@ impl TaskVectors<'_> {
     pub fn pca(&self, gram: &Gram) -> Result<Pca, AnalysisError> {
         check_size("seeds", self.seeds(), gram.seeds())?;
         let rough = Pca::from_gram(gram)?;
-        if rough.is_accurate(noise_of(gram.largest_square(), gram.seeds())) { Ok(rough) } else { self.refined_pca() }
+        if is_accurate_for(&rough, gram) { Ok(rough) } else { self.refined_pca() }
     }
 
     fn refined_pca(&self) -> Result<Pca, AnalysisError> {
@@ -327,7 +332,8 @@ impl TaskVectors<'_> {
     fn pass(&self, rotation: Option<&Rotation>) -> Result<Vec<f64>, AnalysisError> {
         let unseen = Progress::silent().begin(Stage::Compute, "", None);
         let blocks = Block::all(rotation.map_or(self.seeds(), |rotation| rotation.rows));
-        let pass = Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, blocks };
+        let pass =
+            Pass { vectors: self, kernel: Kernel::detect(), base: Base::FirstSeed, rotation, blocks, first: false };
         pass.products(&unseen)
     }
 
@@ -373,6 +379,7 @@ impl TaskVectors<'_> {
             base: Base::FirstSeed,
             rotation: Some(&rotation),
             blocks: Vec::new(),
+            first: false,
         };
         let larger = |mut best: Vec<f64>, found: Vec<f64>| {
             for (best, found) in best.iter_mut().zip(found) {

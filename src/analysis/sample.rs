@@ -319,7 +319,7 @@ impl<'v, 'a> Combination<'v, 'a> {
         for (block, bytes) in bytes.chunks_mut(WIDTH * size).enumerate() {
             let (at, count) = (start + block * WIDTH, bytes.len() / size);
             let (base, sum, pretrained) = (&mut base[..count], &mut sum[..count], &mut pretrained[..count]);
-            self.vectors.fill(kernel, Base::FirstSeed, (at, base), &mut tile)?;
+            self.vectors.fill(kernel, Base::FirstSeed, (at, base, at + WIDTH), &mut tile)?;
             sum.fill(0.0);
             for (row, &weight) in self.weights.iter().enumerate() {
                 kernel.add_scaled(tile.row(row), weight, sum);

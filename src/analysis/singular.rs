@@ -61,7 +61,7 @@ impl TaskVectors<'_> {
         let (mut base, mut matrix) = (vec![0.0; WIDTH], Mat::<f64>::zeros(rows, columns));
         for start in (0..self.parameters()).step_by(WIDTH) {
             let count = WIDTH.min(self.parameters() - start);
-            self.fill(kernel, Base::Pretrained, (start, &mut base[..count]), &mut tile)?;
+            self.fill(kernel, Base::Pretrained, (start, &mut base[..count], start + WIDTH), &mut tile)?;
             for (at, &x) in tile.row(seed).iter().enumerate() {
                 if !x.is_finite() {
                     return Err(self.blame(kernel));

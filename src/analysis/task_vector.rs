@@ -1,7 +1,10 @@
 //! One layer of every checkpoint: the task vectors, read block by block and never held as a whole. Refuses tensors that
 //! differ in shape or are not real floating point. No I/O of its own: reading a view may touch mapped pages.
 
-use crate::analysis::kernel::{Kernel, Tile};
+use std::ops::Range;
+
+use crate::analysis::kernel::{self, Kernel, Tile};
+use crate::analysis::weights::Weights;
 use crate::analysis::{AnalysisError, Checkpoint};
 use crate::tensor::TensorView;
 
@@ -79,29 +82,46 @@ impl<'a> TaskVectors<'a> {
         self.checkpoints().map(|(_, view)| (view.len() * view.dtype().size()) as u64).sum()
     }
 
-    fn checkpoints(&self) -> impl Iterator<Item = (Checkpoint, &TensorView<'a>)> {
+    /// The same task vectors with the seeds in this order, each once.
+    pub(super) fn in_order(&self, seeds: &[usize]) -> Self {
+        let fine_tuned = seeds.iter().filter_map(|&seed| self.fine_tuned.get(seed).cloned()).collect();
+        let (layer, pretrained) = (self.layer.clone(), self.pretrained.clone());
+        Self { layer, parameters: self.parameters, pretrained, fine_tuned }
+    }
+
+    /// Columns of which all checkpoints together hold this many bytes.
+    pub(super) fn columns_in(&self, bytes: usize) -> usize {
+        bytes * self.parameters / (self.bytes().max(1) as usize)
+    }
+
+    pub(super) fn checkpoints(&self) -> impl Iterator<Item = (Checkpoint, &TensorView<'a>)> {
         let seeds = self.fine_tuned.iter().enumerate().map(|(i, view)| (Checkpoint::FineTuned(i), view));
         std::iter::once((Checkpoint::Pretrained, &self.pretrained)).chain(seeds)
     }
 
-    /// Fills rows `0..n` of `tile` with columns `start..start + base.len()` of fine-tuned − base.
+    /// Fills rows `0..n` of `tile` with columns `start..start + base.len()` of fine-tuned − base, and asks for as many
+    /// columns from `ahead` on to be brought into the cache meanwhile, row by row: all at once would have to wait.
     pub(super) fn fill(
         &self,
         kernel: Kernel,
         relative_to: Base,
-        (start, base): (usize, &mut [f64]),
+        (start, base, ahead): (usize, &mut [f64], usize),
         tile: &mut Tile,
     ) -> Result<(), AnalysisError> {
         let (checkpoint, view) = match (relative_to, self.fine_tuned.first()) {
             (Base::FirstSeed, Some(seed)) => (Checkpoint::FineTuned(0), seed),
             _ => (Checkpoint::Pretrained, &self.pretrained),
         };
+        let later = ahead.min(self.parameters)..(ahead + base.len()).min(self.parameters);
+        prefetch(&self.pretrained, &later);
         self.widen(kernel, (checkpoint, view), start, base)?;
         tile.set_width(base.len());
         for (row, view) in self.fine_tuned.iter().enumerate() {
+            prefetch(view, &later);
             let out = tile.row_mut(row);
-            if let Some(x) = view.as_f32().and_then(|all| all.get(start..start + base.len())) {
-                kernel.subtract(x, base, out);
+            if let Some(x) = Weights::of(view, start, base.len()) {
+                let same = kernel.subtract(x, base, out);
+                tile.set_zero(row, same);
             } else {
                 self.widen(kernel, (Checkpoint::FineTuned(row), view), start, out)?;
                 kernel.add_scaled(base, -1.0, out);
@@ -122,7 +142,7 @@ impl<'a> TaskVectors<'a> {
         start: usize,
         out: &mut [f64],
     ) -> Result<(), AnalysisError> {
-        if let Some(x) = view.as_f32().and_then(|all| all.get(start..start + out.len())) {
+        if let Some(x) = Weights::of(view, start, out.len()) {
             kernel.widen(x, out);
             return Ok(());
         }
@@ -151,6 +171,12 @@ impl<'a> TaskVectors<'a> {
         }
         AnalysisError::Overflow { layer: self.layer.clone() }
     }
+}
+
+fn prefetch(view: &TensorView<'_>, elements: &Range<usize>) {
+    let size = view.dtype().size();
+    let bytes = view.as_le_bytes().and_then(|all| all.get(elements.start * size..elements.end * size));
+    kernel::prefetch(bytes.unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -188,7 +214,7 @@ mod tests {
         )
         .unwrap();
         let mut tile = Tile::new(2, 8);
-        vectors.fill(Kernel::detect(), Base::Pretrained, (0, &mut [0.0; 3]), &mut tile).unwrap();
+        vectors.fill(Kernel::detect(), Base::Pretrained, (0, &mut [0.0; 3], 3), &mut tile).unwrap();
         assert_eq!(tile.row(0), [0.5, 0.25, -6.0]);
         assert_eq!(tile.row(1), [1.0f64 + 1e-15 - 1.0, 0.0, 1.0]);
         assert_eq!(vectors.bytes(), 12 + 6 + 24);

@@ -218,6 +218,77 @@ fn adding_seeds_to_a_stored_gram_makes_the_whole_one() {
 }
 
 #[test]
+fn a_gram_is_completed_from_any_seeds_of_another() {
+    let (pretrained, seeds) = model(6, 70_001, 30);
+    let pick = |wanted: &[usize]| vectors(&pretrained, &wanted.iter().map(|&s| seeds[s].clone()).collect::<Vec<_>>());
+    // What each stored Gram is of, and what is wanted: behind, before, between, removed, turned round, twice, all at once.
+    let cases: [(&[usize], &[usize]); 7] = [
+        (&[0, 1, 2], &[0, 1, 2, 3]),
+        (&[2, 3], &[0, 1, 2, 3]),
+        (&[0, 2, 5], &[0, 1, 2, 3, 5]),
+        (&[0, 1, 2, 3], &[0, 3]),
+        (&[0, 1, 2, 3], &[3, 2, 1, 0]),
+        (&[1, 4], &[4, 1, 4, 0]),
+        (&[5, 0, 3, 1], &[3, 4, 2, 5, 0]),
+    ];
+    for (stored, wanted) in cases {
+        let part = pick(stored).gram(&silent()).unwrap();
+        let marked = Gram::from_values(stored.len(), 70_001, part.values().iter().map(|x| x * 1.5).collect()).unwrap();
+        let rows: Vec<Option<usize>> = wanted.iter().map(|seed| stored.iter().position(|s| s == seed)).collect();
+        let (vectors, whole) = (pick(wanted), pick(wanted).gram(&silent()).unwrap());
+        let completed = vectors.complete_gram(Known { gram: &part, rows: &rows }, &silent()).unwrap();
+        assert_same_gram(&whole, &completed);
+        let shown = vectors.complete_gram(Known { gram: &marked, rows: &rows }, &silent()).unwrap();
+        for (i, row) in rows.iter().enumerate() {
+            for (j, column) in rows.iter().enumerate() {
+                // What is known is taken to the bit; what is not comes from the checkpoints alone.
+                let expected = match (*row, *column) {
+                    (Some(row), Some(column)) => marked.get(row, column),
+                    _ => completed.get(i, j),
+                };
+                assert_eq!(shown.get(i, j), expected, "{stored:?} {wanted:?} {i} {j}");
+            }
+        }
+        Gram::from_values(wanted.len(), 70_001, completed.values().to_vec()).unwrap();
+    }
+    let part = pick(&[0]).gram(&silent()).unwrap();
+    let complete = |rows: &[Option<usize>]| pick(&[0, 1]).complete_gram(Known { gram: &part, rows }, &silent());
+    assert!(matches!(complete(&[Some(0)]), Err(AnalysisError::SizeMismatch { what: "seeds", expected: 2, found: 1 })));
+    assert!(matches!(complete(&[Some(1), None]), Err(AnalysisError::SizeMismatch { .. })));
+}
+
+#[test]
+fn layers_that_are_known_are_not_opened_unless_their_spectrum_asks_for_it() {
+    let (pretrained, seeds) = model(4, 3_001, 30);
+    let all = vectors(&pretrained, &seeds);
+    let gram = all.gram(&silent()).unwrap();
+    let layer = Layer { name: "w".to_owned(), dtype: Dtype::F32, shape: vec![3_001], parameters: 3_001 };
+    let rows = [Some(2), Some(0), Some(3)];
+    let closed = |_: &Layer| -> Result<TaskVectors<'_>, AnalysisError> { panic!("it was opened") };
+    let layers = std::slice::from_ref(&layer);
+    let fits =
+        complete_layers(layers, |_| Some(Known { gram: &gram, rows: &rows }), closed, (&BuiltIn, &silent())).unwrap();
+    assert_eq!(fits[0].gram, gram.select(&[2, 0, 3]).unwrap());
+    assert_eq!(fits[0].pca, Pca::from_gram(&fits[0].gram).unwrap());
+    // A mean that dwarfs the differences: the Gram alone is not enough, and the layer is read.
+    let far: Vec<f32> = seeds[0].iter().map(|x| x + 1000.0).collect();
+    let near: Vec<Vec<f32>> = (0..3)
+        .map(|k| far.iter().enumerate().map(|(i, x)| x + if i % 3 == k { 1e-3 } else { 0.0 }).collect())
+        .collect();
+    let close = vectors(&pretrained, &near);
+    let gram = close.gram(&silent()).unwrap();
+    let opened = std::sync::atomic::AtomicUsize::new(0);
+    let open = |_: &Layer| {
+        opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, AnalysisError>(vectors(&pretrained, &near))
+    };
+    let rows = [Some(0), Some(1), Some(2)];
+    let fits =
+        complete_layers(layers, |_| Some(Known { gram: &gram, rows: &rows }), open, (&BuiltIn, &silent())).unwrap();
+    assert_eq!((opened.into_inner(), &fits[0].pca), (1, &close.pca(&gram).unwrap()));
+}
+
+#[test]
 fn grams_of_datasets_are_joined_by_their_products_alone() {
     let (pretrained, seeds) = model(9, 70_001, 30);
     let all = vectors(&pretrained, &seeds);

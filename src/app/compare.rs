@@ -9,6 +9,7 @@ use globset::GlobSet;
 use jiff::Timestamp;
 
 use crate::analysis::{BuiltIn, Gram, Layer, LayerFit, Pca, join_grams};
+use crate::checkpoint::Checkpoint;
 use crate::progress::{Progress, Stage};
 
 use super::blocking::run_blocking;
@@ -142,7 +143,7 @@ impl Plan {
         let fitted: Vec<HashMap<&str, &LayerFit>> = fits.iter().map(|fit| by_name(&fit.fit.layers)).collect();
         let layers: Vec<(&Layer, Vec<&Gram>)> =
             self.layers.iter().map(|layer| (layer, self.known_of(layer, &fitted))).collect();
-        let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
+        let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));
         let joined = join_grams(&layers, open_layer, (&BuiltIn, &task));
         joined.map_err(|trouble| match trouble {
             Trouble::Read(error) => error,

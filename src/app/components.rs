@@ -43,7 +43,7 @@ pub(super) fn write(
     let checkpoints =
         pulled.iter().map(|pulled| open(pulled, fit.record.key.clone())).collect::<Result<Vec<Checkpoint>, _>>()?;
     let numerics = |source| AppError::Analysis { subject: fit.record.model.clone(), source };
-    let vectors = fit.layers.iter().map(|layer| task_vectors(&checkpoints, pulled, &layer.layer));
+    let vectors = fit.layers.iter().map(|layer| task_vectors(&checkpoints, pulled, (&layer.layer, Checkpoint::tensor)));
     let vectors = vectors.collect::<Result<Vec<_>, _>>().map_err(|trouble| match trouble {
         Trouble::Read(error) => error,
         Trouble::Numbers(source) => numerics(source),

@@ -202,7 +202,7 @@ pub enum AppError {
     #[error("the embedded server failed")]
     Server(#[from] ServerError),
     /// Something is wrong with a study.
-    #[error("the study cannot go on")]
+    #[error(transparent)]
     Study(#[from] StudyError),
     /// A worker ended before its work.
     #[error("a worker of {what} ended early")]
@@ -279,11 +279,15 @@ impl AppError {
             Self::Wandb { source, .. } => wandb_kind(source),
             Self::Store(StoreError::Corrupt { .. }) | Self::InputChanged { .. } => FailureKind::Integrity,
             Self::Checkpoint { source, .. } => checkpoint_kind(source),
+            Self::Analysis { source: AnalysisError::Damaged { .. }, .. } => FailureKind::Integrity,
             Self::Lock(LockError::Drift { .. }) => FailureKind::Integrity,
             Self::Lock(LockError::Missing { .. }) | Self::Offline { .. } | Self::NotInStore { .. } => {
                 FailureKind::NotFound
             }
             Self::Study(error) => error.kind(),
+            Self::File { action: "read" | "find" | "open", source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                FailureKind::NotFound
+            }
             _ => FailureKind::Failure,
         }
     }

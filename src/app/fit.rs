@@ -1,6 +1,5 @@
 //! The main job: pretrained and fine-tuned checkpoints in, explained variance of every layer out.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -8,17 +7,19 @@ use jiff::Timestamp;
 
 use crate::analysis::{
     AnalysisError, BuiltIn, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
-    TensorInfo, align, extend_layers, fit_layers,
+    TensorInfo, align, complete_layers, fit_layers,
 };
-use crate::checkpoint::{Checkpoint, OpenOptions, Prefixes, prefixes_to_drop};
+use crate::checkpoint::{Checkpoint, CheckpointError, OpenOptions, Prefixes, prefixes_to_drop};
 use crate::progress::{Progress, Stage};
 use crate::report::input::Verified;
+use crate::tensor::TensorView;
 use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
 use super::components::{self, WrittenComponents};
 use super::error::AppError;
 use super::fit_folder::Fit;
+use super::fit_known::KnownFit;
 use super::fit_record::{FIT_SCHEMA, FitRecord, InputRecord, LayerRecord, SkippedTensor, Totals, names_from_inputs};
 use super::fit_rows::NULL_DRAWS;
 use super::input::{Input, Seeded};
@@ -66,6 +67,8 @@ pub struct FitOptions {
     pub lock: LockMode,
     /// Whether the tables are written as CSV, too.
     pub csv: bool,
+    /// Whether everything is computed, whatever an earlier fit in `folder` knows.
+    pub fresh: bool,
 }
 
 impl FitOptions {
@@ -87,6 +90,7 @@ impl FitOptions {
             extent: Extent::default(),
             lock: LockMode::default(),
             csv: false,
+            fresh: false,
         }
     }
 
@@ -117,6 +121,8 @@ pub struct FitOutcome {
     pub artifacts: Vec<Artifact>,
     /// How many inputs came over the network now.
     pub downloaded: usize,
+    /// How many seeds an earlier fit in the folder knew.
+    pub known: usize,
     /// The components that were written as tensors.
     pub components: Option<WrittenComponents>,
 }
@@ -191,9 +197,16 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
     let (folder, store) = (options.folder.clone(), session.store.clone());
-    let (fit, components) = run_blocking("the fit", move || {
+    let (fit, known, components) = run_blocking("the fit", move || {
+        // Whatever else is measured takes a pass over everything, and the Grams come with it.
+        let from_earlier = !options.fresh && options.measure == Measure::Gram;
+        let known = from_earlier.then(|| KnownFit::in_folder(&options.folder, &pulled, options.key.as_deref()));
+        let known = known.flatten();
+        if let Some(known) = &known {
+            progress.note(&known.sentence(&format!("the fit in {}", options.folder.display())));
+        }
         let dtypes = options.dtypes;
-        let reading = Reading { key: options.key.clone(), dtypes, measure: options.measure, stored: &[] };
+        let reading = Reading { key: options.key.clone(), dtypes, measure: options.measure, known: known.as_ref() };
         let (layers, fits) = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
@@ -208,10 +221,10 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &options.folder.join(LOCK_FILE))?;
         }
-        Ok((fit, components.transpose()?))
+        Ok((fit, known.map_or(0, |known| known.seeds().0), components.transpose()?))
     })
     .await?;
-    Ok(FitOutcome { fit, folder, artifacts, downloaded, components })
+    Ok(FitOutcome { fit, folder, artifacts, downloaded, known, components })
 }
 
 /// How checkpoints are read, and what is known of them.
@@ -220,16 +233,16 @@ pub(super) struct Reading<'k> {
     pub(super) key: Option<String>,
     /// Which dtypes a layer may have.
     pub(super) dtypes: DtypeRule,
-    /// What is measured besides; nothing where something is stored.
+    /// What is measured besides; nothing where something is known.
     pub(super) measure: Measure,
-    /// A fit of the first of these checkpoints, whose Grams are not made again; nothing when empty.
-    pub(super) stored: &'k [LayerFit],
+    /// What an earlier fit knows, which is not made again.
+    pub(super) known: Option<&'k KnownFit>,
 }
 
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
 pub(super) fn compute(
     pulled: &[Pulled],
-    Reading { key, dtypes, measure, stored }: Reading<'_>,
+    Reading { key, dtypes, measure, known }: Reading<'_>,
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<(Layers, Vec<LayerFit>), AppError> {
@@ -242,14 +255,10 @@ pub(super) fn compute(
     let layers = align(pretrained, fine_tuned, dtypes).and_then(narrow).map_err(subject)?;
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
-    let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, layer);
-    let fits = if stored.is_empty() {
-        fit_layers(&layers.layers, open_layer, (&BuiltIn, measure, &task))
-    } else {
-        let stored: HashMap<&str, &LayerFit> = stored.iter().map(|fit| (fit.layer.name.as_str(), fit)).collect();
-        let known =
-            |layer: &Layer| stored.get(layer.name.as_str()).filter(|fit| fit.layer == *layer).map(|fit| &fit.gram);
-        extend_layers(&layers.layers, known, open_layer, (&BuiltIn, &task))
+    let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));
+    let fits = match known {
+        None => fit_layers(&layers.layers, open_layer, (&BuiltIn, measure, &task)),
+        Some(known) => complete_layers(&layers.layers, |layer| known.layer(layer), open_layer, (&BuiltIn, &task)),
     };
     let fits = fits.map_err(|error| match error {
         Trouble::Read(error) => error,
@@ -305,17 +314,18 @@ fn tensor_infos(checkpoint: &Checkpoint) -> Vec<TensorInfo<'_>> {
     infos.map(|info| TensorInfo { name: &info.name, dtype: info.dtype, shape: &info.shape }).collect()
 }
 
+/// How a tensor is had: [`Checkpoint::tensor`], or [`Checkpoint::tensor_to_compare`] for Grams, which compare CRC-32 in
+/// their pass.
+type View = for<'c> fn(&'c Checkpoint, &str) -> Result<TensorView<'c>, CheckpointError>;
+
 /// One layer of all checkpoints, the pretrained one first.
 pub(super) fn task_vectors<'a>(
     checkpoints: &'a [Checkpoint],
     pulled: &[Pulled],
-    layer: &Layer,
+    (layer, view): (&Layer, View),
 ) -> Result<TaskVectors<'a>, Trouble> {
     let view = |(checkpoint, pulled): (&'a Checkpoint, &Pulled)| {
-        checkpoint
-            .tensor(&layer.name)
-            .map_err(AppError::checkpoint("read", &pulled.record.input))
-            .map_err(Trouble::Read)
+        view(checkpoint, &layer.name).map_err(AppError::checkpoint("read", &pulled.record.input)).map_err(Trouble::Read)
     };
     let mut views = checkpoints.iter().zip(pulled).map(view).collect::<Result<Vec<_>, _>>()?.into_iter();
     let Some(pretrained) = views.next() else { return Err(Trouble::Read(AppError::Worker { what: "the fit" })) };
@@ -356,6 +366,7 @@ fn checkpoint_of(error: &AnalysisError) -> Option<Which> {
         | AnalysisError::DtypeMismatch { checkpoint, .. }
         | AnalysisError::NotFloat { checkpoint, .. }
         | AnalysisError::NonFinite { checkpoint, .. }
+        | AnalysisError::Damaged { checkpoint, .. }
         | AnalysisError::Read { checkpoint, .. } => Some(*checkpoint),
         AnalysisError::InLayer { source, .. } => checkpoint_of(source),
         _ => None,

@@ -14,8 +14,6 @@ mod comparison_rows;
 mod components;
 #[cfg(feature = "server")]
 pub mod demo;
-#[cfg(feature = "server")]
-mod demo_model;
 mod diff;
 mod draw;
 mod error;
@@ -23,6 +21,7 @@ mod fit;
 mod fit_charts;
 mod fit_folder;
 mod fit_in_run;
+mod fit_known;
 mod fit_record;
 mod fit_results;
 mod fit_rows;

@@ -120,7 +120,8 @@ fn draw_all(
 ) -> Result<Vec<Sampled>, AppError> {
     let checkpoints = fit::open_alike(pulled, fit.record.key.as_deref())?;
     let numerics = |source| AppError::Analysis { subject: fit.record.model.clone(), source };
-    let vectors = fit.layers.iter().map(|layer| fit::task_vectors(&checkpoints, pulled, &layer.layer));
+    let vectors =
+        fit.layers.iter().map(|layer| fit::task_vectors(&checkpoints, pulled, (&layer.layer, Checkpoint::tensor)));
     let vectors = vectors.collect::<Result<Vec<_>, _>>().map_err(|trouble| match trouble {
         Trouble::Read(error) => error,
         Trouble::Numbers(source) => numerics(source),

@@ -12,7 +12,7 @@ use super::distributed;
 use super::error::CheckpointError;
 use super::index::{self, IndexNeed};
 use super::names::{self, Prefixes};
-use super::parts::Part;
+use super::parts::{Crc32, Part};
 use super::shards;
 use super::sniff::{Kind, sniff};
 use super::source::Bytes;
@@ -204,6 +204,19 @@ impl Checkpoint {
     /// [`CheckpointError::NoSuchTensor`], [`CheckpointError::Unreadable`], or [`CheckpointError::Damaged`] when the
     /// bytes do not match their checksum.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, CheckpointError> {
+        self.view(name, Crc32::Compared)
+    }
+
+    /// As [`Self::tensor`], but without a pass over the elements to compare their CRC-32: where the view is all of what it
+    /// was stated of, that is left to the reader ([`TensorView::crc32_to_compare`]), who passes over them anyway.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn tensor_to_compare(&self, name: &str) -> Result<TensorView<'_>, CheckpointError> {
+        self.view(name, Crc32::Left)
+    }
+
+    fn view(&self, name: &str, crc32: Crc32) -> Result<TensorView<'_>, CheckpointError> {
         let Some((part, layout)) = self.by_name.get(name).and_then(|&at| self.layouts.get(at)) else {
             return Err(self.missing(name));
         };
@@ -211,7 +224,7 @@ impl Checkpoint {
         if !part.is_here(layout.storage) {
             return Err(CheckpointError::NotFetched { file: part.file.clone(), what: format!("tensor {name:?}") });
         }
-        part.view(name, layout, self.verify_crc)
+        part.view(name, layout, if self.verify_crc { crc32 } else { Crc32::Ignored })
     }
 
     /// The bytes of the file that reading these tensors looks at: what to fetch when not all of the file is here. Only

@@ -43,6 +43,24 @@ pub(super) struct Parsed {
 const UNCHECKED: u8 = 0;
 const VERIFIED: u8 = 1;
 
+/// What is done about the CRC-32 that an archive states of a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Crc32 {
+    /// Nothing: something stronger was verified.
+    Ignored,
+    /// It is compared before anything is handed out.
+    Compared,
+    /// It is left to the reader where a view is all of what it was stated of, and compared elsewhere.
+    Left,
+}
+
+/// A record whose CRC-32 was not compared yet.
+struct Unchecked<'a> {
+    record: &'a Record,
+    directory: &'a Directory,
+    state: &'a AtomicU8,
+}
+
 /// One file: the bytes and where the storages are in them.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -117,46 +135,61 @@ impl Part {
         self.present.as_ref().is_none_or(|present| present.contains(&self.span(storage)))
     }
 
-    /// The elements of the tensor `name` of this layout; their CRC-32 is compared on first use when `verify` is set.
+    /// The elements of the tensor `name` of this layout; their CRC-32 is compared on first use, as `crc32` says.
     pub(super) fn view(
         &self,
         name: &str,
         layout: &TensorLayout,
-        verify: bool,
+        crc32: Crc32,
     ) -> Result<TensorView<'_>, CheckpointError> {
         if let Some(Place::Pieces(pieces)) = self.place(layout.storage) {
-            return pieces.view(name, verify);
+            return pieces.view(name, crc32);
         }
         let (file, tensor) = (|| self.file.clone(), || name.to_owned());
-        let storage = self.storage(layout, verify);
-        let storage = storage.map_err(|source| CheckpointError::Damaged { file: file(), tensor: tensor(), source })?;
-        TensorView::strided(layout.dtype, layout.shape.clone(), &layout.strides, layout.offset, storage, self.order)
-            .map_err(|source| CheckpointError::Layout { file: file(), tensor: tensor(), source })
+        let damaged = |source| CheckpointError::Damaged { file: file(), tensor: tensor(), source };
+        let storage = self.storage(layout.storage).map_err(damaged)?;
+        let bytes = storage.len();
+        let whole = |view: &TensorView<'_>| view.as_le_bytes().is_some_and(|all| all.len() == bytes);
+        let view = |storage| {
+            TensorView::strided(layout.dtype, layout.shape.clone(), &layout.strides, layout.offset, storage, self.order)
+                .map_err(|source| CheckpointError::Layout { file: file(), tensor: tensor(), source })
+        };
+        let Some(unchecked) = self.unchecked(layout.storage).filter(|_| crc32 != Crc32::Ignored) else {
+            return view(storage);
+        };
+        if let (Crc32::Left, Cow::Borrowed(_)) = (crc32, &storage) {
+            let view = view(storage.clone())?;
+            if whole(&view) {
+                return Ok(view.with_crc32_to_compare(unchecked.record.crc()));
+            }
+        }
+        unchecked.directory.verify(unchecked.record, &storage).map_err(damaged)?;
+        // Two threads may both verify; the answer is the same.
+        unchecked.state.store(VERIFIED, Ordering::Relaxed);
+        view(storage)
     }
 
-    fn storage(&self, layout: &TensorLayout, verify: bool) -> Result<Cow<'_, [u8]>, ZipError> {
-        let all = self.bytes.as_slice();
-        let (Some(storage), Some(checked)) = (self.storages.get(layout.storage), self.checked.get(layout.storage))
-        else {
-            return Ok(Cow::Borrowed(&[]));
+    /// The record of a storage whose CRC-32 is stated and was not compared yet.
+    fn unchecked(&self, storage: usize) -> Option<Unchecked<'_>> {
+        let (Some(Place::Record(record)), Some(directory)) = (self.place(storage), &self.directory) else {
+            return None;
         };
-        match (&storage.place, &self.directory) {
-            (Place::Record(record), Some(directory)) => {
-                let content = record_content(directory, record, all)?;
-                if verify && checked.load(Ordering::Relaxed) == UNCHECKED {
-                    directory.verify(record, &content)?;
-                    // Two threads may both verify; the answer is the same.
-                    checked.store(VERIFIED, Ordering::Relaxed);
-                }
-                Ok(content)
-            }
-            (Place::Range(range), _) => {
+        let state = self.checked.get(storage)?;
+        let open = record.crc() != 0 && state.load(Ordering::Relaxed) == UNCHECKED;
+        open.then_some(Unchecked { record, directory, state })
+    }
+
+    fn storage(&self, storage: usize) -> Result<Cow<'_, [u8]>, ZipError> {
+        let all = self.bytes.as_slice();
+        match (self.place(storage), &self.directory) {
+            (Some(Place::Record(record)), Some(directory)) => record_content(directory, record, all),
+            (Some(Place::Range(range)), _) => {
                 let range = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
                 let bytes = range.and_then(|(start, end)| all.get(start..end));
                 Ok(Cow::Borrowed(bytes.unwrap_or_default()))
             }
-            // Neither happens: a record has its directory, and pieces are joined before.
-            (Place::Record(_), None) | (Place::Pieces(_), _) => Ok(Cow::Borrowed(&[])),
+            // None of these happens: a layout has a storage, a record its directory, and pieces are joined before.
+            (Some(Place::Record(_)), None) | (Some(Place::Pieces(_)) | None, _) => Ok(Cow::Borrowed(&[])),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::error::CheckpointError;
-use super::parts::Part;
+use super::parts::{Crc32, Part};
 use super::torch::TensorLayout;
 use crate::tensor::{Dtype, TensorView, element_count, row_major_strides};
 
@@ -36,13 +36,15 @@ impl Pieces {
     }
 
     /// Joins the pieces to a copy in memory.
-    pub(super) fn view(&self, name: &str, verify: bool) -> Result<TensorView<'_>, CheckpointError> {
+    pub(super) fn view(&self, name: &str, crc32: Crc32) -> Result<TensorView<'_>, CheckpointError> {
+        // The copy passes over everything, and the reader of the whole knows nothing of the pieces.
+        let crc32 = if crc32 == Crc32::Left { Crc32::Compared } else { crc32 };
         let size = self.dtype.size();
         // Cannot overflow: checked against the length of the files when the checkpoint was opened.
         let mut whole = vec![0; element_count(&self.shape).unwrap_or(0) * size];
         let strides = row_major_strides(&self.shape);
         for piece in &self.pieces {
-            let view = piece.part.view(name, &piece.layout, verify)?;
+            let view = piece.part.view(name, &piece.layout, crc32)?;
             let misfit =
                 |source| CheckpointError::Layout { file: piece.part.file.clone(), tensor: name.to_owned(), source };
             let run = run_length(view.shape(), &self.shape);

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use wandb_pca::analysis::AnalysisError;
+use wandb_pca::app::study::StudyError;
 use wandb_pca::app::{AppError, FailureKind, InputError, LockError};
 use wandb_pca::store::StoreError;
+use wandb_pca::study::PlanError;
 use wandb_pca::wandb::{ReferenceError, WandbError};
 
 /// What the process ends with; documented in `--help` and the README.
@@ -125,9 +127,25 @@ fn app_hint(error: &AppError) -> Option<&'static str> {
         AppError::NoParts { .. } => Some("leave out --partial to fetch it whole"),
         AppError::InputChanged { .. } => Some("restore the file, or fit again"),
         AppError::NotAFit { .. } => Some("give the folder that `wandb-pca fit` wrote, or its `pca` artifact"),
+        AppError::Study(error) => study_hint(error),
         AppError::NotComparable { .. } => {
             Some("compare fits of one pretrained checkpoint, the same file or artifact version, that share layers")
         }
+        _ => None,
+    }
+}
+
+fn study_hint(error: &StudyError) -> Option<&'static str> {
+    match error {
+        StudyError::Plan(PlanError::Missing { .. }) => {
+            Some("`study plan` lists them; `missing: skip-seed` or `skip-cell` in the study file goes on without")
+        }
+        StudyError::Plan(PlanError::NothingToDo { .. }) => Some("`study plan` says what each cell lacks"),
+        StudyError::NothingFound { .. } => {
+            Some("write the study file by hand, with your own `pretrained` and `finetuned`")
+        }
+        StudyError::Inputs { .. } => Some("run `study plan` or `study prefetch` once where there is network"),
+        StudyError::NoProject { .. } => Some("name it as entity/project/id, or give --project"),
         _ => None,
     }
 }
@@ -186,6 +204,8 @@ fn wandb_hint(error: &WandbError) -> Option<&'static str> {
         Some("wait until its run is over; a run that was killed lets go of its log at once")
     } else if error.is_denied() {
         Some("check the key with `wandb-pca whoami`, or store one with `wandb-pca login`; --project logs elsewhere")
+    } else if matches!(error, WandbError::NotFound { what } if what.starts_with("sweep ")) {
+        Some("`wandb-pca sweep create` makes one; its id is the last part of its address")
     } else if error.is_not_found() {
         Some("`wandb-pca artifact ls entity/project` lists what exists there")
     } else if error.is_network() {

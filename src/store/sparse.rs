@@ -68,6 +68,11 @@ impl Store {
         Sparse::open(self.parts_base(digest), size, lock).map(|sparse| Holding::Parts(Box::new(sparse)))
     }
 
+    /// How many bytes of an object of this size are here in parts, as things stand: another process may add to them.
+    pub fn bytes_of_parts(&self, digest: &Digest, size: u64) -> u64 {
+        Known::read(&self.parts_base(digest), size).map_or(0, |known| known.present.bytes())
+    }
+
     /// Removes the parts of an object: it is here as a whole, or they are of no use.
     ///
     /// # Errors
@@ -123,11 +128,7 @@ fn create(base: &Path, size: u64) -> Result<(File, PathBuf), StoreError> {
 
 impl Sparse {
     fn open(base: PathBuf, size: u64, lock: File) -> Result<Self, StoreError> {
-        // A record that cannot be read, or speaks of another file, only means that the bytes are fetched again.
-        let known = fs::read(record_of(&base)).ok().and_then(|text| serde_json::from_slice::<Known>(&text).ok());
-        // Without a version tag nothing proves that what comes now is of the same object.
-        let known = known.filter(|known| known.size == size && known.present.end() <= size && known.version.is_some());
-        if let Some(known) = known
+        if let Some(known) = Known::read(&base, size)
             && let Some((file, path)) = reopen(&base, &known.file, size)?
         {
             return Ok(Self { base, path, file, known, _lock: lock });
@@ -211,6 +212,14 @@ impl Sparse {
 }
 
 impl Known {
+    /// The record of an object of this size, where it can be used.
+    fn read(base: &Path, size: u64) -> Option<Self> {
+        // A record that cannot be read, or speaks of another file, only means that the bytes are fetched again.
+        let known: Self = serde_json::from_slice(&fs::read(record_of(base)).ok()?).ok()?;
+        // Without a version tag nothing proves that what comes now is of the same object.
+        Some(known).filter(|known| known.size == size && known.present.end() <= size && known.version.is_some())
+    }
+
     fn of(path: &Path, size: u64) -> Self {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Self { file, size, version: None, present: RangeSet::default() }

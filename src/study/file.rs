@@ -141,6 +141,12 @@ pub(super) fn explain(error: &serde_saphyr::Error) -> (u64, u64, String) {
     let message = error.without_snippet().to_string();
     let place = format!(" at line {line}, column {column}");
     let reason = message.lines().next().unwrap_or_default().replace(&place, "");
+    // What it says to whoever calls it from a program is no use to who wrote the file.
+    let reason = match reason.as_str() {
+        "invalid u64" => "this is not a whole number, 0 or more".to_owned(),
+        "unexpected end of input" => "there is nothing, or nothing but comments".to_owned(),
+        other => other.split(", set DuplicateKeyPolicy").next().unwrap_or_default().to_owned(),
+    };
     (line, column, reason)
 }
 

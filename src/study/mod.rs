@@ -29,7 +29,8 @@ mod template;
 pub use discover::{Discovery, discover};
 pub use ledger::{Ledger, LedgerError, Limits, Phase, Record, Standing, Task, TaskState, Todo};
 pub use plan::{
-    Cell, Estimate, Found, Input, Inventory, Joint, Plan, PlanError, Rates, Skipped, SkippedSeed, plan, run_id,
+    Cell, Estimate, Found, Input, Inventory, Joint, Need, Needs, Plan, PlanError, Rates, Skipped, SkippedSeed, plan,
+    run_id,
 };
 pub use shard::{LayerGram, MergeError, ShardId, ShardIdError, ShardResult, merge, split};
 pub use spec::{LayerFilter, Log, Measure, Missing, Slurm, Spec, SpecError, SpecProblem, SweepAxes};

@@ -18,7 +18,7 @@ pub struct Found {
     pub digest: String,
     /// Size of the checkpoint.
     pub bytes: u64,
-    /// How much of it is on this machine already.
+    /// How many bytes of it are on this machine already: all, or parts.
     pub cached: u64,
 }
 
@@ -139,15 +139,47 @@ pub struct Rates {
     pub analysis: f64,
 }
 
+/// What a study needs of one checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes of it that the store will hold; none of a file that is not in the store.
+    pub store: u64,
+    /// Bytes of it that are read for the analysis.
+    pub read: u64,
+}
+
+/// What a study needs of its checkpoints: the whole of those that are not in here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// By reference.
+    pub inputs: BTreeMap<String, Need>,
+    /// Most bytes that a shard fetches which has no store in common with others; nothing where tasks are not sharded.
+    pub shard: Option<u64>,
+}
+
+impl Needs {
+    fn of(&self, input: &Input) -> Need {
+        let whole = Need { store: input.found.bytes, read: input.found.bytes };
+        self.inputs.get(&input.reference).copied().unwrap_or(whole)
+    }
+
+    /// Bytes that the analysis of a cell reads.
+    fn read(&self, cell: &Cell) -> u64 {
+        cell.checkpoints().fold(0, |sum, input| sum.saturating_add(self.of(input).read))
+    }
+}
+
 /// What a plan will cost.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Bytes to fetch; what several cells share counts once, what is here already not at all.
     pub fetch_bytes: u64,
-    /// Bytes of all checkpoints together, each once: what the store will hold.
+    /// Bytes that the store will hold, of all checkpoints together, each once.
     pub disk_bytes: u64,
     /// Bytes to read for the analysis; what several cells share counts for each.
     pub read_bytes: u64,
+    /// [`Needs::shard`].
+    pub shard_bytes: Option<u64>,
     /// Seconds, with the download of each cell overlapping the analysis of the one before; `None` without usable rates.
     pub seconds: Option<f64>,
 }
@@ -265,7 +297,7 @@ impl Plan {
     }
 
     /// What running the plan will cost.
-    pub fn estimate(&self, rates: Rates) -> Estimate {
+    pub fn estimate(&self, rates: Rates, needs: &Needs) -> Estimate {
         let mut here = BTreeSet::new();
         let (mut fetch_bytes, mut disk_bytes, mut read_bytes) = (0u64, 0u64, 0u64);
         let usable = |rate: f64| rate.is_finite() && rate > 0.0;
@@ -274,22 +306,28 @@ impl Plan {
         let (mut downloaded, mut analysed) = (0.0, 0.0);
         for cell in &self.cells {
             for input in cell.checkpoints() {
-                read_bytes = read_bytes.saturating_add(input.found.bytes);
+                let need = needs.of(input);
+                read_bytes = read_bytes.saturating_add(need.read);
                 if here.insert(&input.found.digest) {
-                    let lacking = input.found.bytes.saturating_sub(input.found.cached);
+                    // Parts that are here are no use to who fetches the whole.
+                    let whole = need.store == input.found.bytes && input.found.cached < input.found.bytes;
+                    let cached = if whole { 0 } else { input.found.cached };
+                    let lacking = need.store.saturating_sub(cached);
                     fetch_bytes = fetch_bytes.saturating_add(lacking);
-                    disk_bytes = disk_bytes.saturating_add(input.found.bytes);
+                    disk_bytes = disk_bytes.saturating_add(need.store.max(cached));
                     downloaded += lacking as f64 / rates.download;
                 }
             }
-            analysed = f64::max(downloaded, analysed) + cell.bytes() as f64 / rates.analysis;
+            analysed = f64::max(downloaded, analysed) + needs.read(cell) as f64 / rates.analysis;
         }
         for joint in &self.joints {
-            let bytes = joint.cells.iter().filter_map(|&at| self.cells.get(at)).map(Cell::bytes).sum::<u64>();
+            let cells = joint.cells.iter().filter_map(|&at| self.cells.get(at));
+            let bytes = cells.map(|cell| needs.read(cell)).fold(0u64, u64::saturating_add);
             read_bytes = read_bytes.saturating_add(bytes);
             analysed += bytes as f64 / rates.analysis;
         }
-        Estimate { fetch_bytes, disk_bytes, read_bytes, seconds: timed.then_some(analysed) }
+        let (shard_bytes, seconds) = (needs.shard, timed.then_some(analysed));
+        Estimate { fetch_bytes, disk_bytes, read_bytes, shard_bytes, seconds }
     }
 }
 
@@ -349,13 +387,33 @@ mod tests {
         plan.check().unwrap();
         let ids: Vec<_> = plan.tasks().into_iter().map(|task| task.id).collect();
         assert_eq!(ids, ["a@x", "a@y", "a@z", "a+joint", "b@x", "b@y", "b@z", "b+joint"]);
-        let estimate = plan.estimate(RATES);
+        let estimate = plan.estimate(RATES, &Needs::default());
         // Each pretrained checkpoint once: 2 + 2 × 3 × 5 files, though each cell reads its six.
         assert_eq!((estimate.fetch_bytes, estimate.disk_bytes), (3200, 3200));
         assert_eq!(estimate.read_bytes, 2 * 6 * 600);
         // All downloads (320 s), then what cannot overlap: the last cell (6 s) and both comparisons (36 s).
         assert_eq!(estimate.seconds, Some(320.0 + 6.0 + 36.0));
-        assert_eq!(plan.estimate(Rates { download: 0.0, analysis: 1.0 }).seconds, None);
+        assert_eq!(plan.estimate(Rates { download: 0.0, analysis: 1.0 }, &Needs::default()).seconds, None);
+    }
+
+    #[test]
+    fn what_is_needed_of_each_checkpoint_is_counted() {
+        let spec = spec("");
+        let mut inventory = everything(&spec);
+        let part = Need { store: 10, read: 9 };
+        let mut needs = Needs { shard: Some(7), ..Needs::default() };
+        needs.inputs.extend(inventory.keys().map(|reference| (reference.clone(), part)));
+        let estimate = plan(&spec, &inventory).estimate(RATES, &needs);
+        assert_eq!((estimate.fetch_bytes, estimate.disk_bytes, estimate.shard_bytes), (320, 320, Some(7)));
+        assert_eq!(estimate.read_bytes, 2 * 6 * 6 * 9);
+        let expected = 32.0 + 0.54 + 2.0 * 1.62;
+        assert!(estimate.seconds.is_some_and(|seconds| (seconds - expected).abs() < 1e-9), "{estimate:?}");
+        // One is here as a whole, half of what is needed of another, and a third is a file.
+        inventory.get_mut("e/p/a_pt:latest").unwrap().cached = 100;
+        inventory.get_mut("e/p/b_pt:latest").unwrap().cached = 5;
+        needs.inputs.insert("e/p/a_x_0:latest".to_owned(), Need { store: 0, read: 100 });
+        let estimate = plan(&spec, &inventory).estimate(RATES, &needs);
+        assert_eq!((estimate.fetch_bytes, estimate.disk_bytes), (320 - 10 - 5 - 10, 320 + 90 - 10));
     }
 
     #[test]
@@ -397,7 +455,7 @@ mod tests {
             found.cached = 100;
         }
         assert_eq!(plan(&spec, &moved).tasks(), before.tasks());
-        assert_eq!(plan(&spec, &moved).estimate(RATES).fetch_bytes, 0);
+        assert_eq!(plan(&spec, &moved).estimate(RATES, &Needs::default()).fetch_bytes, 0);
         moved.get_mut("e/p/a_y_0:latest").unwrap().digest = "other".to_owned();
         let after = plan(&spec, &moved).tasks();
         let changed: Vec<_> =

@@ -391,14 +391,16 @@ slurm:
             ("name: ../s\nmodels: [m]\ndatasets: [d]\nseeds: 0..1\n", "1:7 `../s` is not a name"),
             ("name: s\nmodels: [m]\nseeds: 0..1\n", "datasets"),
             ("name: [s\n", ""),
-            ("", ""),
-            ("name: s\nname: t\nmodels: [m]\ndatasets: [d]\nseeds: 0..1\n", "2:1"),
+            ("", "1:1 there is nothing"),
+            ("name: s\nname: t\nmodels: [m]\ndatasets: [d]\nseeds: 0..1\n", "2:1 duplicate mapping key: name"),
+            ("name: s\nmodels: [m]\ndatasets: [d]\nseeds: 0..1\nretries: -1\n", "5:10 this is not a whole number"),
         ] {
             let message = match Spec::parse(text).unwrap_err() {
                 SpecError::Syntax { line, column, reason } => format!("{line}:{column} {reason}"),
                 SpecError::Invalid { line, column, problem } => format!("{line}:{column} {problem}"),
             };
             assert!(message.contains(fragment), "{text}: {message}");
+            assert!(!message.contains("Policy"), "{message}");
         }
     }
 

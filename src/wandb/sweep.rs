@@ -8,14 +8,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Client;
 use super::error::WandbError;
 use super::graphql::execute;
 use super::operations::{
-    CreateAgent, CreateAgentInput, Heartbeat, HeartbeatInput, Page, SweepRunNode, SweepWithRuns, UpsertSweep,
-    UpsertSweepInput,
+    CreateAgent, CreateAgentInput, EditRun, EditRunInput, Heartbeat, HeartbeatInput, Page, SweepRunNode, SweepWithRuns,
+    UpsertSweep, UpsertSweepInput,
 };
 
 /// Runs of one page.
@@ -115,6 +115,20 @@ pub struct SweepRun {
     pub state: String,
     /// Its configuration, without W&B's own part.
     pub config: Map<String, Value>,
+    /// What mutations call it.
+    storage: String,
+    /// The configuration as the server has it.
+    stored: Map<String, Value>,
+}
+
+/// Where the configuration of a run says which agent wants to do it again.
+const RETRIED_BY: &str = "retried_by";
+
+impl SweepRun {
+    /// The agent that wants to do this run again, by [`Client::claim_retry`].
+    pub fn retried_by(&self) -> Option<&str> {
+        self.config.get(RETRIED_BY).and_then(Value::as_str)
+    }
 }
 
 /// An agent of a sweep, known to the server.
@@ -122,6 +136,13 @@ pub struct SweepRun {
 pub struct SweepAgent {
     id: String,
     sweep: SweepPath,
+}
+
+impl SweepAgent {
+    /// What the server calls it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 /// What the server wants an agent to do.
@@ -209,6 +230,19 @@ impl Client {
         Ok(SweepAgent { id: agent.id, sweep: sweep.clone() })
     }
 
+    /// Writes into the configuration of a run that this agent wants to do it again. Whoever wrote last stands there: the
+    /// protocol has no way to write only where nobody did, so look again ([`SweepRun::retried_by`]) after a while.
+    ///
+    /// # Errors
+    /// What the request met.
+    pub async fn claim_retry(&self, agent: &SweepAgent, run: &SweepRun) -> Result<(), WandbError> {
+        let what = format!("the configuration of run {}", run.id);
+        let mut config = run.stored.clone();
+        config.insert(RETRIED_BY.to_owned(), json!({ "value": agent.id }));
+        let input = EditRunInput { id: &run.storage, config: Value::Object(config).to_string() };
+        execute(self.transport(), &self.budget(), &what, &EditRun { input }).await.map(drop)
+    }
+
     /// Says that the agent lives and which of its runs are going, and asks what to do.
     ///
     /// # Errors
@@ -225,15 +259,15 @@ impl Client {
 
 impl SweepRun {
     fn of(node: SweepRunNode) -> Self {
-        let config: Map<String, Value> =
+        let stored: Map<String, Value> =
             node.config.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let own = config.into_iter().filter(|(name, _)| name != "_wandb");
+        let own = stored.clone().into_iter().filter(|(name, _)| name != "_wandb");
         let value = |entry: Value| match entry {
             Value::Object(mut entry) if entry.contains_key("value") => entry.remove("value").unwrap_or_default(),
             other => other,
         };
         let config = own.map(|(name, entry)| (name, value(entry))).collect();
-        Self { id: node.name, state: node.state.unwrap_or_default(), config }
+        Self { id: node.name, state: node.state.unwrap_or_default(), config, storage: node.id, stored }
     }
 }
 
@@ -270,7 +304,6 @@ fn commands_of(text: &str) -> Result<Vec<AgentCommand>, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     #[test]
     fn names_of_sweeps() {
@@ -310,8 +343,9 @@ mod tests {
     #[test]
     fn a_runs_configuration_without_wrapping() {
         let config = json!({ "model": { "value": "m", "desc": null }, "_wandb": { "value": {} } }).to_string();
-        let node = SweepRunNode { name: "r".to_owned(), state: Some("failed".to_owned()), config: Some(config) };
-        let run = SweepRun::of(node);
+        let [id, name] = ["UnVu", "r"].map(str::to_owned);
+        let run = SweepRun::of(SweepRunNode { id, name, state: Some("failed".to_owned()), config: Some(config) });
+        assert_eq!(run.retried_by(), None);
         assert_eq!((run.state.as_str(), Value::Object(run.config)), ("failed", json!({ "model": "m" })));
     }
 

@@ -20,6 +20,31 @@ def server_command():
     pytest.exit("neither WANDB_PCA_BIN nor WANDB_PCA_SERVER_CMD says which server to test", 2)
 
 
+def command(*arguments, code=0, binary=None, cwd=None, **environment):
+    """Runs our command, which must end with this code."""
+    words = [binary or os.environ["WANDB_PCA_BIN"], "--json", *map(str, arguments)]
+    done = subprocess.run(words, cwd=cwd, env=os.environ | environment, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=600)
+    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def ours(*arguments, **options):
+    """What our command prints, as JSON."""
+    return json.loads(command(*arguments, **options).stdout)
+
+
+def refused(*arguments, code, **options):
+    """Why our command refuses."""
+    return command(*arguments, code=code, **options).stderr
+
+
+def read(root):
+    """Every file below a folder, by its path."""
+    root = pathlib.Path(root)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
 class Server:
     """One server process on one data folder."""
 

@@ -2,36 +2,27 @@
 objects, and each fetches what the other referred to. The clouds are two small servers in this file."""
 
 import base64
+import functools
 import hashlib
 import http.server
 import json
 import os
-import pathlib
-import subprocess
 import threading
 import urllib.parse
 from xml.sax.saxutils import escape
 
+import conftest
 import pytest
 import wandb
+from conftest import read
 
 BINARY = os.environ.get("WANDB_PCA_CLOUD_BIN")
 pytestmark = pytest.mark.skipif(not BINARY, reason="WANDB_PCA_CLOUD_BIN names no command with the feature `cloud`")
 
+ours, refused = (functools.partial(run, binary=BINARY) for run in (conftest.ours, conftest.refused))
+
 PAGE = 2
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
-
-
-def ours(*arguments, code=0, **environment):
-    command = [BINARY, "--json", *map(str, arguments)]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return json.loads(done.stdout) if code == 0 else done.stderr
-
-
-def read(root):
-    root = pathlib.Path(root)
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 class Cloud(http.server.BaseHTTPRequestHandler):
@@ -194,7 +185,7 @@ def test_manifests_are_the_same_and_read_by_both(cloud, name, project, api, tmp_
     ours(*only, tmp_path / "again", WANDB_CACHE_DIR=str(tmp_path / "fresh"))
     assert (tmp_path / "again" / "one.bin").read_bytes() == content["one.bin"]
     del bucket.objects["one.bin"][0]
-    error = ours(*only, tmp_path / "gone", code=3, WANDB_CACHE_DIR=str(tmp_path / "empty"))
+    error = refused(*only, tmp_path / "gone", code=3, WANDB_CACHE_DIR=str(tmp_path / "empty"))
     assert "no such object" in error
 
 
@@ -216,5 +207,5 @@ def test_without_checksums_they_are_the_same(cloud, name, project, api):
 @both
 def test_what_is_not_there_is_an_error(cloud, name):
     scheme, _ = cloud
-    error = ours("artifact", "put", "-n", name("none"), "--reference", f"{scheme}://b/none", code=3)
+    error = refused("artifact", "put", "-n", name("none"), "--reference", f"{scheme}://b/none", code=3)
     assert "no object of that name or below it" in error

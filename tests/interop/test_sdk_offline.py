@@ -15,21 +15,10 @@ import numpy
 import pytest
 import wandb
 import yaml
-from conftest import Server
+from conftest import Server, ours
 from safetensors.numpy import save_file
 
-BINARY = os.environ.get("WANDB_PCA_BIN")
 EXAMPLE = pathlib.Path(os.environ.get("WANDB_PCA_EXAMPLES", "target/debug/examples")) / "log_run"
-pytestmark = pytest.mark.skipif(not BINARY, reason="needs the command")
-
-
-def ours(*arguments, **environment):
-    """Runs the command; its JSON."""
-    done = subprocess.run(
-        [BINARY, "--json", *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def official(folder):

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import http.server
-import json
 import os
 import pathlib
 import subprocess
@@ -11,21 +10,7 @@ import threading
 
 import pytest
 import wandb
-
-BINARY = os.environ.get("WANDB_PCA_BIN")
-pytestmark = pytest.mark.skipif(not BINARY, reason="WANDB_PCA_BIN does not say which command to test")
-
-
-def ours(*arguments, code=0, **environment):
-    command = [BINARY, "--json", *map(str, arguments)]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return json.loads(done.stdout) if code == 0 else done.stderr
-
-
-def read(root):
-    root = pathlib.Path(root)
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+from conftest import ours, read, refused
 
 
 class Shelf(http.server.BaseHTTPRequestHandler):
@@ -118,7 +103,7 @@ def test_every_kind_is_fetched_with_the_right_bytes(name, project, web, tmp_path
     assert got["artifacts"][0]["verified"] is False
     assert all("Authorization" not in headers for _, headers in Shelf.asked)
     # Offline, the store has all but what only a chain of artifacts leads to.
-    error = ours("artifact", "get", name("model:v0"), "--offline", "--root", tmp_path / "off", code=3, **cache)
+    error = refused("artifact", "get", name("model:v0"), "--offline", "--root", tmp_path / "off", code=3, **cache)
     assert "far.bin" in error and "one.bin" not in error
 
 
@@ -160,7 +145,7 @@ def test_what_references_brought_is_looked_after(name, project, web, tmp_path):
     assert ours("cache", "verify", **cache)["ok"]["files"] == 2
     [one, two] = sorted(listed, key=lambda object: object["size"])
     pathlib.Path(one["path"]).write_bytes(b"changed")
-    assert "the store has 1 corrupt object" in ours("cache", "verify", "--remove", code=5, **cache)
+    assert "the store has 1 corrupt object" in refused("cache", "verify", "--remove", code=5, **cache)
     assert [object["path"] for object in ours("cache", "ls", **cache)["objects"]] == [two["path"]]
     # What the SDK put there has nothing to be held to, until we used it.
     code = f"import wandb; wandb.Api().artifact({name('model:v0')!r}).download({str(tmp_path / '2')!r})"
@@ -185,7 +170,7 @@ def test_targets_that_changed_are_refused_by_both(kind, name, project, web, api,
     with pytest.raises(Exception, match="[Dd]igest mismatch"):
         api.artifact(name("model:v0")).download(str(tmp_path / "sdk"))
     for options in ([], ["--allow-missing-references"]):
-        error = ours("artifact", "get", name("model:v0"), "--root", tmp_path / "got", *options, code=5)
+        error = refused("artifact", "get", name("model:v0"), "--root", tmp_path / "got", *options, code=5)
         assert "it changed" in error
     assert not (tmp_path / "got" / "x.bin").exists()
 
@@ -198,7 +183,7 @@ def test_targets_that_are_gone_may_be_left_out(name, project, web, tmp_path):
     artifact.add_file(str(tmp_path / "a"))
     log(project, artifact)
     Shelf.shelf.clear()
-    ours("artifact", "get", name("model:v0"), "--root", tmp_path / "got", code=3)
+    refused("artifact", "get", name("model:v0"), "--root", tmp_path / "got", code=3)
     got = ours("artifact", "get", name("model:v0"), "--root", tmp_path / "got", "--allow-missing-references")
     assert read(tmp_path / "got") == {"a": b"a"}
     [missing] = got["artifacts"][0]["missing"]

@@ -1,7 +1,6 @@
 """The official SDK against the embedded server: what it logs is what it reads back."""
 
 import os
-import time
 
 import numpy
 import pytest

@@ -1,19 +1,12 @@
 """One store for both: what the official SDK downloaded is used by us without a request for bytes, and the other way round;
 what was altered on the way is used by neither."""
 
-import json
 import os
 import pathlib
-import subprocess
 
 import pytest
 import wandb
-
-
-def tool(*arguments, code=0):
-    done = subprocess.run([os.environ["WANDB_PCA_BIN"], *map(str, arguments), "--json"], capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return json.loads(done.stdout) if done.stdout else done
+from conftest import ours
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +47,12 @@ def test_what_the_sdk_downloaded_is_used_by_us(project, server, api, cache, tmp_
     name = f"{server.entity}/{project}/model:latest"
     api.artifact(name).download(str(tmp_path / "sdk"), skip_cache=False)
     assert [path.read_bytes() for path in objects(cache)] == [content]
-    unverified = tool("cache", "ls", "--unverified")["objects"]
+    unverified = ours("cache", "ls", "--unverified")["objects"]
     assert len(unverified) == 1 and not unverified[0]["verified"]
     forget(server, content)
-    [file] = tool("artifact", "get", name, "--root", tmp_path / "ours")["artifacts"][0]["files"]
+    [file] = ours("artifact", "get", name, "--root", tmp_path / "ours")["artifacts"][0]["files"]
     assert not file["downloaded"] and (tmp_path / "ours" / "trained.ckpt").read_bytes() == content
-    [known] = tool("cache", "ls")["objects"]
+    [known] = ours("cache", "ls")["objects"]
     assert known["verified"] and known["names"] == [f"{server.entity}/{project}/model:v0/trained.ckpt"]
 
 
@@ -67,7 +60,7 @@ def test_what_we_downloaded_is_used_by_the_sdk(project, server, api, cache, tmp_
     content = os.urandom(200_000)
     log(project, tmp_path, content)
     name = f"{server.entity}/{project}/model:latest"
-    [file] = tool("artifact", "get", name, "--store-only")["artifacts"][0]["files"]
+    [file] = ours("artifact", "get", name, "--store-only")["artifacts"][0]["files"]
     assert file["downloaded"] and pathlib.Path(file["place"]) in objects(cache)
     forget(server, content)
     found = api.artifact(name)
@@ -85,9 +78,9 @@ def test_what_was_altered_in_the_sdks_cache_is_caught(project, server, api, cach
     altered = bytearray(content)
     altered[1000] ^= 1
     path.write_bytes(altered)
-    [corrupt] = tool("cache", "verify", code=5)["corrupt"]
+    [corrupt] = ours("cache", "verify", code=5)["corrupt"]
     assert pathlib.Path(corrupt["path"]) == path
-    [file] = tool("artifact", "get", name, "--root", tmp_path / "ours")["artifacts"][0]["files"]
+    [file] = ours("artifact", "get", name, "--root", tmp_path / "ours")["artifacts"][0]["files"]
     assert file["downloaded"] and (tmp_path / "ours" / "trained.ckpt").read_bytes() == content
     assert path.read_bytes() == content
-    assert tool("cache", "verify")["ok"] == {"files": 1, "bytes": len(content)}
+    assert ours("cache", "verify")["ok"] == {"files": 1, "bytes": len(content)}

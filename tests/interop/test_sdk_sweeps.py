@@ -11,6 +11,7 @@ import numpy
 import pytest
 import safetensors.numpy
 import wandb
+from conftest import ours
 
 MODELS, DATASETS, SEEDS = ["tiny", "small"], ["CIFAR100", "DTD"], 3
 CELLS = sorted(f"{model}@{dataset}" for model in MODELS for dataset in DATASETS)
@@ -85,12 +86,6 @@ def official(*arguments, cwd):
     return done.stdout + done.stderr
 
 
-def ours(*arguments, cwd):
-    done = subprocess.run([os.environ["WANDB_PCA_BIN"], *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def computed(folder):
     """How often each cell was computed to its end, by the study's ledger."""
     records = [json.loads(line) for file in (folder / "ledger").iterdir() for line in file.read_text().splitlines()]
@@ -111,7 +106,8 @@ def check(server, project, sweep_id):
 
 
 def test_the_official_agent_drives_our_program(project, server, study):
-    (study.parent / "sweep.yaml").write_text(ours("sweep", "config", "study.yaml", "--out", "swept", cwd=study.parent))
+    config = ours("sweep", "config", "study.yaml", "--out", "swept", cwd=study.parent)["configuration"]
+    (study.parent / "sweep.yaml").write_text(config)
     said = official("sweep", "--entity", server.entity, "--project", project, "sweep.yaml", cwd=study.parent)
     sweep_id = said.split("Creating sweep with ID: ")[1].split()[0]
     official("agent", f"{server.entity}/{project}/{sweep_id}", cwd=study.parent)
@@ -120,16 +116,16 @@ def test_the_official_agent_drives_our_program(project, server, study):
 
 
 def test_the_sdk_reads_our_sweep(project, server, study):
-    made = json.loads(ours("--json", "sweep", "create", "study.yaml", cwd=study.parent))
+    made = ours("sweep", "create", "study.yaml", cwd=study.parent)
     sweep = wandb.Api().sweep(made["sweep"])
     assert sweep.state == "PENDING" and sweep.name == "grid" and made["url"].endswith(f"/sweeps/{sweep.id}")
-    did = json.loads(ours("--json", "sweep", "agent", made["sweep"], "study.yaml", "--heartbeat", "0.2", cwd=study.parent))
+    did = ours("sweep", "agent", made["sweep"], "study.yaml", "--heartbeat", "0.2", cwd=study.parent)
     assert sorted(cell["cell"] for cell in did["cells"]) == CELLS == computed(study.parent / "study-grid")
     check(server, project, made["id"])
     agent, = sweep.agents()
     assert len(list(agent.runs())) == len(CELLS)
     # A cell that our agent left is the official agent's like any other.
-    second = json.loads(ours("--json", "sweep", "create", "study.yaml", cwd=study.parent))
+    second = ours("sweep", "create", "study.yaml", cwd=study.parent)
     ours("sweep", "agent", second["id"], "study.yaml", "--count", "3", "--heartbeat", "0.2", cwd=study.parent)
     official("agent", second["sweep"], cwd=study.parent)
     check(server, project, second["id"])

@@ -5,27 +5,11 @@ import hashlib
 import http.server
 import json
 import os
-import pathlib
-import subprocess
 import threading
 
 import pytest
 import wandb
-
-BINARY = os.environ.get("WANDB_PCA_BIN")
-pytestmark = pytest.mark.skipif(not BINARY, reason="WANDB_PCA_BIN does not say which command to test")
-
-
-def run(*arguments, cwd=None, **environment):
-    command = [BINARY, "--json", *map(str, arguments)]
-    environment = os.environ | environment
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stderr}"
-    return done
-
-
-def ours(*arguments, cwd=None):
-    return json.loads(run(*arguments, cwd=cwd).stdout)
+from conftest import command, ours, read
 
 
 def write(root, files):
@@ -34,11 +18,6 @@ def write(root, files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return root
-
-
-def read(root):
-    root = pathlib.Path(root)
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 FILES = {f"part {i:02}/w.bin": os.urandom(50 + i) for i in range(70)} | {
@@ -158,14 +137,14 @@ def test_what_we_send_in_parts_is_read_by_the_sdk(name, project, api, tmp_path):
     body = os.urandom(12_345_678)
     root = write(tmp_path / "in", {"large.bin": body, "small.bin": b"small"})
     limits = {"WANDB_PCA_MULTIPART_THRESHOLD": "6000000", "WANDB_PCA_PART_SIZE": str(5 << 20)}
-    done = run("-vv", "artifact", "put", root, "-n", name("large"), **limits)
+    done = command("-vv", "artifact", "put", root, "-n", name("large"), **limits)
     sent = parts_sent(done.stderr)
     assert len(sent) == 3 and all(" 200 " in line for line in sent), done.stderr
     assert json.loads(done.stdout)["digest"] == sdk_digest("dataset", root)
     found = api.artifact(name("large:v0"))
     assert read(found.download(str(tmp_path / "out"), multipart=True)) == {"large.bin": body, "small.bin": b"small"}
     # Asked again, the server has all of it.
-    assert not parts_sent(run("-vv", "artifact", "put", root, "-n", name("again"), **limits).stderr)
+    assert not parts_sent(command("-vv", "artifact", "put", root, "-n", name("again"), **limits).stderr)
 
 
 @pytest.mark.skipif(not os.environ.get("WANDB_PCA_INTEROP_LARGE"),
@@ -179,7 +158,7 @@ def test_what_the_sdk_sends_in_parts_is_read_by_us(name, project, server, tmp_pa
         artifact = wandb.Artifact("large", "dataset")
         artifact.add_file(str(large), policy="immutable")
         run_.log_artifact(artifact).wait()
-    run("artifact", "get", name("large:v0"), "--root", tmp_path / "got", "--link", "hardlink")
+    command("artifact", "get", name("large:v0"), "--root", tmp_path / "got", "--link", "hardlink")
     got = tmp_path / "got" / "large.bin"
     assert got.stat().st_size == size
     with got.open("rb") as file:

@@ -1,21 +1,13 @@
 """Versions and runs made by the official SDK are listed, described, traced, verified, edited and removed by us; and the
 SDK sees what we did, as we see what it did."""
 
-import json
 import os
 import pathlib
-import subprocess
 from datetime import timedelta
 
 import pytest
 import wandb
-
-
-def tool(*arguments, code=0, env=None, cwd=None):
-    done = subprocess.run([os.environ["WANDB_PCA_BIN"], *map(str, arguments), "--json"], capture_output=True, text=True,
-                          env={**os.environ, **(env or {})}, cwd=cwd, stdin=subprocess.DEVNULL)
-    assert done.returncode == code, done.stderr
-    return json.loads(done.stdout) if done.stdout else done.stderr
+from conftest import ours, refused
 
 
 def log(run, name, files, *, kind="model", aliases=(), **options):
@@ -42,7 +34,7 @@ def test_listed_and_described(project, server, api):
     second.ttl = timedelta(days=3)
     second.save()
 
-    listed = tool("artifact", "ls", path)
+    listed = ours("artifact", "ls", path)
     by_name = {item["name"]: item for item in listed["artifacts"]}
     kinds = {kind.name for kind in api.artifact_types(path)}
     theirs = {found.name for kind in kinds for found in api.artifact_collections(path, kind)}
@@ -50,19 +42,19 @@ def test_listed_and_described(project, server, api):
     assert (by_name["vit"]["version"], by_name["vit"]["versions"], by_name["vit"]["size"]) == ("v1", 2, 3)
     assert set(by_name["vit"]["aliases"]) == {"best", "latest"} and by_name["shelf"]["links"] is True
     assert set(by_name["shelf"]["aliases"]) == {"chosen", "latest"}
-    assert names(tool("artifact", "ls", path, "--type", "dataset")) == ["words"]
+    assert names(ours("artifact", "ls", path, "--type", "dataset")) == ["words"]
 
-    versions = tool("artifact", "ls", f"{path}/vit")["artifacts"]
+    versions = ours("artifact", "ls", f"{path}/vit")["artifacts"]
     for ours, version in zip(versions, api.artifacts("model", f"{path}/vit")):
         assert ours["name"] == version.qualified_name and ours["digest"] == version.digest
         assert set(ours["aliases"]) == set(version.aliases) - {version.version}
         assert (ours["tags"], ours["metadata"], ours["size"]) == (version.tags, version.metadata, version.size)
-    assert names(tool("artifact", "ls", f"{path}/vit", "--tag", "good")) == [f"{path}/vit:v1"]
-    assert names(tool("artifact", "ls", f"{path}/vit", "--metadata", "seed=1")) == [f"{path}/vit:v0"]
+    assert names(ours("artifact", "ls", f"{path}/vit", "--tag", "good")) == [f"{path}/vit:v1"]
+    assert names(ours("artifact", "ls", f"{path}/vit", "--metadata", "seed=1")) == [f"{path}/vit:v0"]
 
-    info = tool("artifact", "info", f"{path}/vit:best")
+    info = ours("artifact", "info", f"{path}/vit:best")
     assert (info["ttl_seconds"], info["tags"], info["made_by"]["name"]) == (3 * 86400, ["good"], "maker")
-    info = tool("artifact", "info", f"{path}/shelf:chosen")
+    info = ours("artifact", "info", f"{path}/shelf:chosen")
     assert (info["source"], info["id"], info["description"]) == (f"{path}/vit:v0", first.id, "a model")
     assert [entry["path"] for entry in info["entries"]] == ["a", "b/c"]
     assert {entry["path"]: entry["digest"] for entry in info["entries"]} == {
@@ -83,7 +75,7 @@ def test_traced(project, server, api):
             run.use_artifact("vit:v0")
             log(run, f"{name}-out", {"o": name.encode()}, kind="result")
             users.append(run.id)
-    graph = tool("artifact", "lineage", f"{path}/vit:latest")
+    graph = ours("artifact", "lineage", f"{path}/vit:latest")
     nodes = {node["id"]: node for node in graph["nodes"]}
     related = lambda relation: {(nodes[edge["from"]]["name"], nodes[edge["to"]]["name"])
                                 for edge in graph["edges"] if edge["relation"] == relation}
@@ -94,7 +86,7 @@ def test_traced(project, server, api):
     made = {(f"{path}/{run}", artifact.qualified_name) for run in (train, *users) for artifact in runs[run].logged_artifacts()
             if artifact.type in ("model", "result")}
     assert related("used") == used and related("made") == made
-    deep = tool("artifact", "lineage", f"{path}/vit:latest", "--depth", "5")
+    deep = ours("artifact", "lineage", f"{path}/vit:latest", "--depth", "5")
     assert {node.get("display_name") for node in deep["nodes"] if node["kind"] == "run"} == {
         "prepare", "train", "evaluate", "deploy"}
 
@@ -113,16 +105,16 @@ def test_verified(project, server, api, tmp_path, algorithm):
                 file.write(content)
         run.log_artifact(artifact).wait()
     root = pathlib.Path(api.artifact(path).download(str(tmp_path / "out")))
-    found = tool("artifact", "verify", path, "--root", root)
+    found = ours("artifact", "verify", path, "--root", root)
     assert found["verified"] and found["counts"]["ok"] == 4
     # The SDK's cache is our store.
-    assert tool("artifact", "verify", path, "--store")["counts"]["ok"] == 3
+    assert ours("artifact", "verify", path, "--store")["counts"]["ok"] == 3
     content = bytearray(files["a.bin"])
     content[777] ^= 1
     (root / "a.bin").write_bytes(content)
     (root / "empty").unlink()
     (root / "more").write_bytes(b"more")
-    found = tool("artifact", "verify", path, "--root", root, code=5)
+    found = ours("artifact", "verify", path, "--root", root, code=5)
     states = {file["path"]: file["state"] for file in found["files"]}
     assert states == {"a.bin": "corrupt", "b/c.bin": "ok", "empty": "missing", "more": "extra", "outside.bin": "ok"}
     with pytest.raises(ValueError):
@@ -134,29 +126,29 @@ def test_edited_and_removed(project, server, api):
     with wandb.init(project=project) as run:
         versions = [log(run, "vit", {"a": str(index).encode()}) for index in range(4)]
         run.link_artifact(versions[0], f"{path}/shelf")
-    tool("artifact", "alias", f"{path}/vit:v1", "--add", "best", "--add", "old")
-    tool("artifact", "alias", f"{path}/vit:v1", "--remove", "old")
-    tool("artifact", "tag", f"{path}/vit:v1", "--add", "good", "--add", "bad")
-    tool("artifact", "tag", f"{path}/vit:v1", "--remove", "bad")
-    tool("artifact", "edit", f"{path}/vit:v1", "--ttl", "2d", "-d", "described", "--metadata", '{"x": [1]}')
+    ours("artifact", "alias", f"{path}/vit:v1", "--add", "best", "--add", "old")
+    ours("artifact", "alias", f"{path}/vit:v1", "--remove", "old")
+    ours("artifact", "tag", f"{path}/vit:v1", "--add", "good", "--add", "bad")
+    ours("artifact", "tag", f"{path}/vit:v1", "--remove", "bad")
+    ours("artifact", "edit", f"{path}/vit:v1", "--ttl", "2d", "-d", "described", "--metadata", '{"x": [1]}')
     seen = api.artifact(f"{path}/vit:best")
     assert (seen.version, seen.tags, seen.description) == ("v1", ["good"], "described")
     assert (seen.metadata, seen.ttl, set(seen.aliases)) == ({"x": [1]}, timedelta(days=2), {"best"})
-    tool("artifact", "edit", f"{path}/vit:v1", "--ttl", "never")
+    ours("artifact", "edit", f"{path}/vit:v1", "--ttl", "never")
     assert api.artifact(f"{path}/vit:best").ttl is None
-    link = tool("artifact", "link", f"{path}/vit:v2", f"{path}/shelf:chosen")["link"]
+    link = ours("artifact", "link", f"{path}/vit:v2", f"{path}/shelf:chosen")["link"]
     assert api.artifact(f"{path}/shelf:chosen").source_name == "vit:v2" and api.artifact(link).is_link
 
     exists = lambda name: api.artifact_exists(f"{path}/{name}")
-    tool("artifact", "rm", "--collection", f"{path}/vit", "--keep-last", "2", "--dry-run", "--delete-aliases")
+    ours("artifact", "rm", "--collection", f"{path}/vit", "--keep-last", "2", "--dry-run", "--delete-aliases")
     assert all(exists(f"vit:v{index}") for index in range(4))
-    done = tool("artifact", "rm", "--collection", f"{path}/vit", "--keep-last", "2", "--keep-aliases", "--yes")
+    done = ours("artifact", "rm", "--collection", f"{path}/vit", "--keep-last", "2", "--keep-aliases", "--yes")
     assert [version["artifact"] for version in done["versions"] if version["removed"]] == [f"{path}/vit:v0"]
     fresh = wandb.Api()
     left = {version.version for version in fresh.artifacts("model", f"{path}/vit")}
     assert left == {"v1", "v2", "v3"} and not exists("vit:v0") and not exists("shelf:v0")
-    tool("artifact", "unlink", link)
+    ours("artifact", "unlink", link)
     assert exists("vit:v2") and not exists("shelf:chosen")
     # What the SDK removes is gone for us, and by its id it is known as deleted.
     fresh.artifact(f"{path}/vit:best").delete(delete_aliases=True)
-    assert "not found" in tool("artifact", "info", f"{path}/vit:v1", code=3)
+    assert "not found" in refused("artifact", "info", f"{path}/vit:v1", code=3)

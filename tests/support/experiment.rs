@@ -14,11 +14,15 @@ use wandb_pca::server::{Server, ServerOptions};
 use wandb_pca::tensor::{Dtype, TensorView};
 use wandb_pca::wandb::{ArtifactDraft, Client, ClientOptions, RunOptions};
 
+#[path = "study_folder.rs"]
+mod study_folder;
+
+#[allow(unused_imports, reason = "each file of tests uses its part")]
+pub use study_folder::{computed_once, ledger};
+
 pub const MODELS: [&str; 2] = ["tiny", "small"];
 pub const DATASETS: [&str; 3] = ["CIFAR100", "DTD", "SVHN"];
 pub const SEEDS: u64 = 5;
-/// Results that must be the same to the bit; `fit.json` holds the time of its making.
-pub const NUMBERS: [&str; 3] = ["gram.safetensors", "layers.parquet", "components.parquet"];
 
 /// A server with the experiment on it, and where everything lives.
 pub struct World {
@@ -113,14 +117,7 @@ impl World {
 
     /// The numbers of every task in a study's folder.
     pub fn numbers(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
-        let mut numbers = BTreeMap::new();
-        for task in tasks() {
-            for name in NUMBERS {
-                let path = self.path(out).join(&task).join(name);
-                numbers.insert(format!("{task}/{name}"), fs::read(&path).unwrap_or_else(|_| panic!("{path:?}")));
-            }
-        }
-        numbers
+        study_folder::numbers(&self.path(out), &tasks())
     }
 }
 
@@ -184,19 +181,4 @@ pub fn write_checkpoint(path: &Path, size: usize, seed: u64) {
 
 pub fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// How often each task was begun and ended, by the ledger.
-pub fn ledger(folder: &Path) -> BTreeMap<String, (usize, usize)> {
-    let mut counts = BTreeMap::new();
-    for entry in fs::read_dir(folder.join("ledger")).into_iter().flatten() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
-        for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            let task = line["task"].as_str().unwrap().to_owned();
-            let count: &mut (usize, usize) = counts.entry(task).or_default();
-            count.0 += usize::from(line["event"] == "claimed");
-            count.1 += usize::from(line["event"] == "done");
-        }
-    }
-    counts
 }

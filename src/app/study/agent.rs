@@ -287,9 +287,7 @@ impl Agent<'_> {
             if let Some(end) = self.enough() {
                 return Ok(Some(end));
             }
-            // Another agent may have done it meanwhile.
-            let now = find(self.study, &self.options.sweep).await?;
-            if !failed(&now, varied).iter().any(|still| still.run == job.run) {
+            if !self.claim(&job, varied).await? {
                 continue;
             }
             if let Some(end) = self.take(job).await? {
@@ -297,6 +295,27 @@ impl Agent<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether this agent is the one to do a failed run again. The server hands out new cells, each to one agent; a failed run
+    /// it hands to nobody. So every agent that wants it writes its name into the run, waits a heartbeat, and goes on if its name
+    /// still stands there and nobody began: the last one that wrote does. Two could only go on if one took longer than a
+    /// heartbeat from looking to writing, or to begin.
+    async fn claim(&self, job: &Job, varied: &[String]) -> Result<bool, AppError> {
+        let open = |sweep: &Sweep| failed(sweep, varied).iter().any(|still| still.run == job.run);
+        let of_job = |sweep: &Sweep| sweep.runs.iter().find(|run| run.id == job.run).cloned();
+        let sweep = find(self.study, &self.options.sweep).await?;
+        // Another agent may have done it meanwhile.
+        let Some(run) = of_job(&sweep).filter(|_| open(&sweep)) else { return Ok(false) };
+        let claimed = self.client.claim_retry(&self.known, &run).await;
+        claimed.map_err(AppError::wandb(format!("claim run {} of sweep {}", job.run, self.sweep)))?;
+        self.wait().await;
+        if *self.leave.borrow() != Leave::No {
+            return Ok(false);
+        }
+        let sweep = find(self.study, &self.options.sweep).await?;
+        let mine = of_job(&sweep).is_some_and(|run| run.retried_by() == Some(self.known.id()));
+        Ok(mine && open(&sweep))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::study::slurm::{
 };
 
 use super::inputs::{Survey, prefetch};
+use super::log::summary_of;
 use super::reduce::reduce;
 use super::run::{Outcome, TaskFailure};
 use super::{Study, StudyError, units};
@@ -83,6 +84,7 @@ pub async fn submit_and_follow(study: &Study, survey: &Survey, options: &Cluster
             Some(TaskFailure { task: task.id.clone(), error })
         })
         .collect();
+    outcome.summary = Some(summary_of(study, survey).await?);
     Ok(outcome)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use globset::GlobSet;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::app::AppError;
 use crate::app::blocking::run_blocking;
 use crate::app::fit::{self, FitOptions, Reading};
 use crate::app::fit_folder::{Fit, GRAM_FILE};
-use crate::app::fit_record::InputRecord;
+use crate::app::fit_known::KnownFit;
 use crate::app::input::Input;
 use crate::app::lock::{LOCK_FILE, Lock};
 use crate::app::parts::MOST_SHARE;
@@ -23,6 +23,7 @@ use crate::store::write_durable;
 use crate::study::{self, Cell, LayerFilter, Plan, ShardId, split};
 
 use super::inputs::{Survey, listing, obtain};
+use super::needs::layer_bytes;
 use super::run::explain;
 use super::{Study, StudyError, Unit};
 
@@ -148,7 +149,7 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
         None => study.files().fit(&unit.task.id),
         Some(shard) => study.files().shard(&unit.task.id, shard),
     };
-    let store = study.session.store.clone();
+    let (store, whole) = (study.session.store.clone(), study.files().fit(&unit.task.id));
     run_blocking("the study", move || {
         let (task, inputs) = (unit.task.id.clone(), unit.task.inputs.clone());
         let mut note = UnitNote { task, inputs, shard: unit.shard, first: 0, layers: 0 };
@@ -164,8 +165,12 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
                 }
             })
         };
-        let stored = earlier(&folder, &pulled, unit.shard).map(|fit| fit.layers).unwrap_or_default();
-        let reading = Reading { key: None, dtypes: options.dtypes, measure: options.measure, stored: &stored };
+        let whole = unit.shard.map(|_| whole);
+        let known = earlier(std::iter::once(&folder).chain(&whole), &pulled);
+        if let Some(known) = &known {
+            progress.note(&format!("{}: {}", unit.ledger_task().id, known.sentence("before")));
+        }
+        let reading = Reading { key: None, dtypes: options.dtypes, measure: options.measure, known: known.as_ref() };
         let (layers, fits) = fit::compute(&pulled, reading, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
         let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
@@ -178,17 +183,15 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
     .await
 }
 
-/// The finished fit that this folder holds of the first of these inputs, as it was before there were more seeds or
-/// datasets: the same bytes, proved as well.
-fn earlier(folder: &Path, pulled: &[Pulled], shard: Option<ShardId>) -> Option<Fit> {
-    let note = read_note(folder).filter(|note| note.shard == shard)?;
-    let fit = Fit::read(folder).ok().filter(|fit| note.shard.is_some() || fit.layers.len() == note.layers)?;
-    let same = |(known, now): (&InputRecord, &Pulled)| {
-        let now = &now.record;
-        known.digest.is_some() && (&known.digest, known.seed, known.verified) == (&now.digest, now.seed, now.verified)
-    };
-    let count = fit.record.inputs().count();
-    (count < pulled.len() && fit.record.inputs().zip(pulled).all(same)).then_some(fit)
+/// What the finished fits in these folders know of a unit as it was with other seeds or datasets: the one that knows most, the
+/// first of equals.
+fn earlier<'f>(folders: impl Iterator<Item = &'f PathBuf>, pulled: &[Pulled]) -> Option<KnownFit> {
+    let finished = folders.filter_map(|folder| {
+        let note = read_note(folder)?;
+        let fit = Fit::read(folder).ok().filter(|fit| note.shard.is_some() || fit.layers.len() == note.layers)?;
+        KnownFit::of(fit, pulled, None)
+    });
+    finished.reduce(|best, other| if other.seeds() > best.seeds() { other } else { best })
 }
 
 /// Writes a fit with its note around it, and returns the digest of its numbers.
@@ -213,7 +216,7 @@ pub(super) fn read_note(folder: &Path) -> Option<UnitNote> {
 }
 
 /// The layers that the study takes.
-fn keep(filter: &LayerFilter, layers: Layers) -> Result<Layers, AnalysisError> {
+pub(super) fn keep(filter: &LayerFilter, layers: Layers) -> Result<Layers, AnalysisError> {
     if filter.takes_all() {
         return Ok(layers);
     }
@@ -222,9 +225,7 @@ fn keep(filter: &LayerFilter, layers: Layers) -> Result<Layers, AnalysisError> {
 
 /// The layers of one shard, of which there may be none when there are more shards than layers, and the position of the first.
 fn part(mut layers: Layers, shard: ShardId) -> (Layers, usize) {
-    let bytes: Vec<u64> =
-        layers.layers.iter().map(|layer| layer.parameters as u64 * layer.dtype.size() as u64).collect();
-    let range = split(&bytes, shard.of).into_iter().nth(shard.index as usize).unwrap_or(0..0);
+    let range = split(&layer_bytes(&layers), shard.of).into_iter().nth(shard.index as usize).unwrap_or(0..0);
     layers.layers.truncate(range.end);
     layers.layers.drain(..range.start);
     (layers, range.start)

@@ -21,7 +21,7 @@ pub enum StudyError {
         source: Box<SpecError>,
     },
     /// The plan cannot be run.
-    #[error("the plan cannot be run")]
+    #[error(transparent)]
     Plan(#[from] PlanError),
     /// The ledger is damaged.
     #[error("{} is damaged", path.display())]

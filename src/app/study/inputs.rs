@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use globset::GlobSet;
 use serde::{Deserialize, Serialize};
@@ -71,21 +71,43 @@ pub async fn survey(study: &Study) -> Result<Survey, AppError> {
         }
         pinned
     };
+    over(study, pinned)
+}
+
+/// The same without asking the server, where every artifact that the study names was pinned before.
+///
+/// # Errors
+/// As [`survey`], which it is otherwise.
+pub async fn survey_pinned(study: &Study) -> Result<Survey, AppError> {
+    let known = pinned_before(study).unwrap_or_default();
+    let is_known = |reference: &String| known.contains_key(reference) || !is_artifact(reference);
+    if !study.spec.references().iter().all(is_known) {
+        return survey(study).await;
+    }
+    let pinned = pinned_offline(study, &study.spec.references()).await?;
+    over(study, pinned)
+}
+
+/// The plan over what is there.
+fn over(study: &Study, pinned: BTreeMap<String, Pinned>) -> Result<Survey, AppError> {
     let mut inventory: Inventory = BTreeMap::new();
     for (reference, pinned) in &pinned {
         let mut found = pinned.found.clone();
-        found.cached = if pinned.in_store(&study.session)?.is_some() { found.bytes } else { 0 };
+        found.cached = pinned.bytes_here(&study.session)?;
         inventory.insert(reference.clone(), found);
     }
     Ok(Survey { plan: plan(&study.spec, &inventory), pinned })
+}
+
+fn is_artifact(reference: &str) -> bool {
+    matches!(Input::parse(reference), Ok(Input::Artifact(_)))
 }
 
 /// Artifacts as they were pinned before; files as they are now, since looking at them takes no network.
 async fn pinned_offline(study: &Study, references: &[String]) -> Result<BTreeMap<String, Pinned>, AppError> {
     let mut pinned = pinned_before(study)?;
     pinned.retain(|_, pinned| pinned.artifact_digest.is_some());
-    let is_file = |reference: &&String| !matches!(Input::parse(reference), Ok(Input::Artifact(_)));
-    let files: Vec<String> = references.iter().filter(is_file).cloned().collect();
+    let files: Vec<String> = references.iter().filter(|reference| !is_artifact(reference)).cloned().collect();
     pinned.extend(look_up(&study.session, &files).await?);
     Ok(pinned)
 }
@@ -105,11 +127,13 @@ fn pinned_before(study: &Study) -> Result<BTreeMap<String, Pinned>, AppError> {
 
 /// What the references stand for; those that stand for nothing are left out.
 async fn look_up(session: &Session, references: &[String]) -> Result<Vec<(String, Pinned)>, AppError> {
-    let mut pinned = Vec::with_capacity(references.len());
-    let (mut asked, mut names) = (Vec::new(), Vec::new());
+    let (mut files, mut asked, mut names) = (Vec::new(), Vec::new(), Vec::new());
     for reference in references {
         match Input::parse(reference) {
-            Ok(Input::File(path)) => pinned.push((reference.clone(), pin_file(&path)?)),
+            Ok(Input::File(path)) => {
+                let path = path.canonicalize().map_err(AppError::file("find", &path))?;
+                files.push((reference.clone(), path));
+            }
             Ok(Input::Artifact(name)) => {
                 asked.push(reference.clone());
                 names.push(name);
@@ -125,20 +149,39 @@ async fn look_up(session: &Session, references: &[String]) -> Result<Vec<(String
             Err(AppError::Wandb { source, .. }) if source.is_not_found() => Ok(None),
             Err(error) => Err(error),
         });
+    let mut pinned = pin_files(session, &files).await?;
     pinned.extend(all(told)?.into_iter().flatten());
     Ok(pinned)
 }
 
-fn pin_file(path: &Path) -> Result<Pinned, AppError> {
-    let path = path.canonicalize().map_err(AppError::file("find", path))?;
-    let metadata = fs::metadata(&path).map_err(AppError::file("read", &path))?;
-    let modified = metadata.modified().map_err(AppError::file("read", &path))?;
-    let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    // As make does it: another size or time is another file. Hashing would read every byte twice.
-    let digest = format!("file:{}:{}:{modified}", path.display(), metadata.len());
-    let version = path.display().to_string();
-    let found = Found { version, digest, bytes: metadata.len(), cached: 0 };
-    Ok(Pinned { found, file: path, artifact_digest: None })
+/// Pins files by what is in them.
+async fn pin_files(session: &Session, files: &[(String, PathBuf)]) -> Result<Vec<(String, Pinned)>, AppError> {
+    let record = |(reference, path): &(String, PathBuf)| {
+        let seeded = Seeded { seed: None, input: Input::File(path.clone()) };
+        local(session, &seeded, path).map(|pulled| (reference.clone(), pulled))
+    };
+    let (references, pulled): (Vec<_>, Vec<_>) =
+        files.iter().map(record).collect::<Result<Vec<_>, AppError>>()?.into_iter().unzip();
+    let known = match identify(session, pulled.clone()).await {
+        Ok(known) => known,
+        // One that is no checkpoint is for its cell to tell.
+        Err(_) => {
+            let mut known = Vec::with_capacity(pulled.len());
+            for file in pulled {
+                known.push(
+                    identify(session, vec![file.clone()]).await.ok().and_then(|mut one| one.pop()).unwrap_or(file),
+                );
+            }
+            known
+        }
+    };
+    let pinned = known.into_iter().map(|Pulled { record, .. }| {
+        let version = record.file.display().to_string();
+        let digest = record.digest.unwrap_or_else(|| format!("unreadable:{version}:{}", jiff::Timestamp::now()));
+        let found = Found { version, digest, bytes: record.size, cached: 0 };
+        Pinned { found, file: record.file, artifact_digest: None }
+    });
+    Ok(references.into_iter().zip(pinned).collect())
 }
 
 fn pin_artifact(resolved: Resolved) -> Result<Pinned, AppError> {
@@ -153,7 +196,23 @@ fn pin_artifact(resolved: Resolved) -> Result<Pinned, AppError> {
     Ok(Pinned { found, file: PathBuf::from(&choice.path), artifact_digest: Some(artifact.digest.clone()) })
 }
 
+impl Survey {
+    /// Whether this is a file of the user's, which is in no store.
+    pub(super) fn is_file(&self, input: &study::Input) -> bool {
+        self.pinned.get(&input.reference).is_some_and(|pinned| pinned.artifact_digest.is_none())
+    }
+}
+
 impl Pinned {
+    /// How many of the bytes are in the store.
+    fn bytes_here(&self, session: &Session) -> Result<u64, AppError> {
+        if self.in_store(session)?.is_some() {
+            return Ok(self.found.bytes);
+        }
+        let digest = Digest::parse(&self.found.digest).ok();
+        Ok(digest.map_or(0, |digest| session.store.bytes_of_parts(&digest, self.found.bytes)))
+    }
+
     /// The record and place of these bytes, when they are on this machine.
     fn in_store(&self, session: &Session) -> Result<Option<crate::store::Object>, AppError> {
         let Ok(digest) = Digest::parse(&self.found.digest) else { return Ok(None) };

@@ -18,6 +18,7 @@ use crate::wandb::{Run, RunOptions};
 use super::inputs::Survey;
 use super::run::{Outcome, TaskFailure, explain};
 use super::summary::{Summary, summarise};
+use super::summary_results::SummaryResults;
 use super::{Study, StudyError, Unit};
 
 /// Name of the summary in the ledger.
@@ -127,9 +128,15 @@ pub async fn push(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     Ok(outcome)
 }
 
+/// What is finished, gathered and written.
+pub(super) async fn summary_of(study: &Study, survey: &Survey) -> Result<Summary, AppError> {
+    let (study, survey) = (study.clone(), survey.clone());
+    run_blocking("the summary", move || summarise(&study, &survey)).await
+}
+
 /// Writes the summary, and logs it once for each state of the results.
 pub(super) async fn push_summary(study: &Study, survey: &Survey, outcome: &mut Outcome) -> Result<(), AppError> {
-    let summary = summarise(study, survey)?;
+    let summary = outcome.summary.insert(summary_of(study, survey).await?);
     if !study.spec.log.contains(&Log::Summary) || summary.cells.rows().is_empty() {
         return Ok(());
     }
@@ -146,7 +153,7 @@ pub(super) async fn push_summary(study: &Study, survey: &Survey, outcome: &mut O
         return Ok(());
     }
     claim.done(result, 0.0)?;
-    match log_summary(study, &summary, &task).await {
+    match log_summary(study, summary, &task).await {
         Ok(run) => {
             claim.logged(run.clone())?;
             outcome.logged.push(run);
@@ -196,15 +203,13 @@ async fn log_summary(study: &Study, summary: &Summary, task: &Task) -> Result<St
         "datasets": study.spec.datasets,
         "seeds": study.spec.seeds,
     }));
+    let results = SummaryResults::of(summary)?;
     let options = own_run(study, run_id(&study.spec.name, task)).await?.with_config(config);
     let project = options.project.clone();
     let run = study.session.start_run(options).await;
     let run = run.map_err(AppError::wandb(format!("start a run in project {project}")))?;
     let work = async {
-        run.log_table("study/cells", &summary.cells).await?;
-        if !summary.datasets.rows().is_empty() {
-            run.log_table("study/datasets", &summary.datasets).await?;
-        }
+        run.log(results.store(&run).await?).await?;
         run.set_summary(summary.aggregates.clone()).await?;
         Ok(Vec::new())
     };

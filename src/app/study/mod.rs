@@ -9,6 +9,7 @@
 //!   <task>/shards/i-of-N/  the fit of some of its layers, until they are reduced
 //!   slurm/                 job scripts and logs
 //!   cells.csv, datasets.csv  the summary
+//!   report-<model>.html    a page for each model: its cells, and what its datasets say about each other
 //! ```
 
 mod agent;
@@ -19,10 +20,13 @@ mod folder;
 mod init;
 mod inputs;
 mod log;
+mod needs;
+mod pages;
 mod reduce;
 mod run;
 mod status;
 mod summary;
+mod summary_results;
 mod sweep;
 mod sweep_cell;
 
@@ -32,8 +36,10 @@ pub use agent::{AgentCell, AgentEnd, AgentOptions, AgentOutcome, Leave, agent};
 pub use cluster::{ClusterOptions, submit_and_follow};
 pub use error::StudyError;
 pub use init::init;
-pub use inputs::{Survey, prefetch, survey};
+pub use inputs::{Survey, prefetch, survey, survey_pinned};
 pub use log::{announce, push};
+pub use needs::needs;
+pub use pages::ModelPage;
 pub use reduce::reduce;
 pub(super) use run::explain;
 pub use run::{Outcome, TaskFailure, run, shard};

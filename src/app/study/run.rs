@@ -9,7 +9,8 @@ use crate::wandb::Run;
 
 use super::compute::{Material, Order, compute, finished};
 use super::inputs::Survey;
-use super::log::{abandon_cell, begin_cell, log_task};
+use super::log::{abandon_cell, begin_cell, log_task, push_summary, summary_of};
+use super::summary::Summary;
 use super::{Study, StudyError, Unit, units};
 
 /// How long to wait before asking again for a task that another process has.
@@ -37,9 +38,16 @@ pub struct Outcome {
     pub logged: Vec<String>,
     /// Results that could not be logged, and why.
     pub unlogged: Vec<TaskFailure>,
+    /// What the study says as a whole by now; nothing where only parts of it were worked on.
+    pub summary: Option<Summary>,
 }
 
 impl Outcome {
+    /// Tasks that are finished, now or before.
+    pub fn finished(&self) -> usize {
+        self.before + self.computed + self.adopted
+    }
+
     /// Whether everything was done.
     pub fn is_complete(&self) -> bool {
         self.failed.is_empty() && self.unlogged.is_empty() && self.elsewhere == 0 && !self.too_many_failures
@@ -65,7 +73,9 @@ pub async fn run(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     let units: Vec<Unit> = survey.plan.tasks().into_iter().map(whole).collect();
     let mut outcome = work(study, survey, &units).await?;
     if outcome.failed.is_empty() && !outcome.too_many_failures {
-        super::log::push_summary(study, survey, &mut outcome).await?;
+        push_summary(study, survey, &mut outcome).await?;
+    } else {
+        outcome.summary = Some(summary_of(study, survey).await?);
     }
     Ok(outcome)
 }
@@ -161,10 +171,17 @@ async fn work(study: &Study, survey: &Survey, units: &[Unit]) -> Result<Outcome,
             (computed, run) = compute_in_run(study, survey, (order, next)).await?;
             match computed {
                 Ok(result) => {
-                    claim.done(result, started.elapsed().as_secs_f64())?;
+                    let seconds = started.elapsed().as_secs_f64();
+                    claim.done(result, seconds)?;
                     outcome.computed += 1;
+                    let (done, all) = (outcome.finished(), outcome.tasks);
+                    study.session.progress.note(&format!("{} is done in {seconds:.1} s: {done} of {all}", task.id));
                 }
-                Err(error) => claim.failed(explain(&error))?,
+                Err(error) => {
+                    let error = explain(&error);
+                    study.session.progress.note(&format!("{} failed: {error}", task.id));
+                    claim.failed(error)?;
+                }
             }
         }
         let standing = claim.ledger.standing(task);

@@ -5,6 +5,7 @@
 //! between datasets is 1 − Σ scatter within each / scatter of all.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
@@ -20,8 +21,9 @@ use crate::table::{Cell, ColumnKind, Table};
 
 use super::Study;
 use super::inputs::Survey;
+use super::pages::{self, Finished, ModelPage};
 
-/// The study's tables.
+/// The study's tables and pages.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Summary {
@@ -33,12 +35,15 @@ pub struct Summary {
     pub aggregates: Map<String, Value>,
     /// SHA-256 over both tables.
     pub digest: String,
+    /// One a model with a finished cell.
+    pub models: Vec<ModelPage>,
 }
 
-/// Gathers what is finished, and writes `cells.csv` and `datasets.csv`.
+/// Gathers what is finished, and writes `cells.csv`, `datasets.csv` and the page of each model where they are not as they
+/// should be.
 ///
 /// # Errors
-/// [`AppError`] when a fit cannot be read or a table not be written.
+/// [`AppError`] when a fit cannot be read, or a table or page not be written.
 pub fn summarise(study: &Study, survey: &Survey) -> Result<Summary, AppError> {
     let files = study.files();
     let ledger = files.ledger()?;
@@ -46,26 +51,36 @@ pub fn summarise(study: &Study, survey: &Survey) -> Result<Summary, AppError> {
         let task = crate::study::Task { id: id.to_owned(), inputs: inputs.to_owned() };
         matches!(ledger.standing(&task), Standing::Done { .. })
     };
-    let mut cells = cell_table();
+    let (mut cells, mut finished) = (cell_table(), Vec::new());
     for cell in survey.plan.cells.iter().filter(|cell| done(&cell.id, &cell.inputs)) {
-        cells.push(cell_row(cell, &Fit::read(&files.fit(&cell.id))?)?)?;
+        let fit = Fit::read(&files.fit(&cell.id))?;
+        cells.push(cell_row(cell, &fit)?)?;
+        finished.push(Finished { task: cell, fit });
     }
-    let mut datasets = dataset_table();
+    let (mut datasets, mut joints) = (dataset_table(), Vec::new());
     let mut shares = Map::new();
     for joint in survey.plan.joints.iter().filter(|joint| done(&joint.id, &joint.inputs)) {
         let fit = Fit::read(&files.fit(&joint.id))?;
         let share = compare(survey, joint, &fit, &mut datasets)?;
         shares.insert(format!("study/{}/between_datasets", joint.model), json!(share));
+        joints.push(Finished { task: joint, fit });
     }
     let mut aggregates = object(json!({ "study/cells": cells.rows().len(), "study/planned": survey.plan.cells.len() }));
     aggregates.extend(shares);
+    let models = pages::models(survey, &files, (&finished, &joints))?;
     let texts = [("cells.csv", csv::write(&cells)), ("datasets.csv", csv::write(&datasets))];
-    for (name, text) in &texts {
-        let path = files.path(name);
-        write_durable(&path, text.as_bytes()).map_err(AppError::file("write", &path))?;
+    let is_there =
+        |(name, text): &(&str, String)| fs::read(files.path(name)).is_ok_and(|bytes| bytes == text.as_bytes());
+    if !(texts.iter().all(is_there) && models.iter().all(|model| model.page.is_file())) {
+        // The tables come last: while they are not as they should be, the pages are made again.
+        models.iter().try_for_each(|model| pages::write(model, &finished))?;
+        for (name, text) in &texts {
+            let path = files.path(name);
+            write_durable(&path, text.as_bytes()).map_err(AppError::file("write", &path))?;
+        }
     }
     let digest = Sha256::of(texts.map(|(_, text)| text).concat().as_bytes()).to_string();
-    Ok(Summary { cells, datasets, aggregates, digest })
+    Ok(Summary { cells, datasets, aggregates, digest, models })
 }
 
 fn cell_table() -> Table {

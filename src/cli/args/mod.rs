@@ -172,6 +172,9 @@ pub(crate) struct Demo {
     /// Folder of the server's data and of the results
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Run a study of 2 models, 3 datasets and 5 seeds each instead. Killed or changed, it goes on where it was
+    #[arg(long)]
+    pub(crate) study: bool,
     /// Leave the server running at the end, until Ctrl-C
     #[arg(long)]
     pub(crate) keep_serving: bool,
@@ -226,6 +229,9 @@ pub(crate) struct Fit {
     /// Write the tables as CSV too
     #[arg(long)]
     pub(crate) csv: bool,
+    /// Compute everything. Without it, what an earlier fit in the folder knows of the same checkpoints is taken from there
+    #[arg(long)]
+    pub(crate) fresh: bool,
     /// Name of the dataset, for the results
     #[arg(long)]
     pub(crate) dataset: Option<String>,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use wandb_pca::app::{self, AppError, CompareOptions, CompareOutcome, FitSource, Logged};
+use wandb_pca::app::{self, AppError, CompareOptions, CompareOutcome, Comparison, FitSource, Logged};
 use wandb_pca::report::between::{joint_table, pairs_table};
 use wandb_pca::table::{Cell, ColumnKind, Table};
 
@@ -93,7 +93,7 @@ fn output(outcome: &CompareOutcome, group: args::GroupArg, logged: Option<&Logge
         "run": run_json(logged),
         "artifact": logged.and_then(|logged| logged.artifacts.first()),
     });
-    let mut text = columns(&pairs_text(outcome, group)?);
+    let mut text = columns(&pairs_text(&outcome.comparison, group)?);
     write_whole(&mut text, outcome)?;
     writeln!(text, "\ncompare {}", printable(&outcome.folder.display().to_string()))?;
     write_run(&mut text, logged)?;
@@ -101,8 +101,8 @@ fn output(outcome: &CompareOutcome, group: args::GroupArg, logged: Option<&Logge
 }
 
 /// One line a group and pair: what a person reads.
-pub(super) fn pairs_text(outcome: &CompareOutcome, group: args::GroupArg) -> anyhow::Result<Table> {
-    let pairs = outcome.comparison.rows.pairs.iter().filter(|row| row.grouping == group.grouping().label());
+pub(super) fn pairs_text(comparison: &Comparison, group: args::GroupArg) -> anyhow::Result<Table> {
+    let pairs = comparison.rows.pairs.iter().filter(|row| row.grouping == group.grouping().label());
     use ColumnKind::{Number, Text};
     let mut names = vec![("one", Text), ("other", Text), ("overlap", Number), ("first angle", Text)];
     names.extend([("mean angle", Text), ("one outside other", Text), ("other outside one", Text), ("cosine", Number)]);

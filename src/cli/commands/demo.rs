@@ -1,6 +1,7 @@
 //! `demo` and `serve`: the verbs that run the embedded server.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::json;
@@ -22,8 +23,7 @@ const LAYERS_SHOWN: usize = 8;
 
 pub(super) async fn demo(args: &args::Demo, progress: &Progress, json: bool) -> anyhow::Result<Option<Output>> {
     let started = Instant::now();
-    let folder = args.data.clone().map_or_else(|| sources::data_dir().map(|dir| dir.join("demo")), Ok)?;
-    let folder = std::path::absolute(folder)?;
+    let folder = data_folder(args)?;
     let server = app::demo::start_server(&folder).await?;
     let session = app::demo::session(&server, &folder, progress)?;
     let outcome = app::demo::demo(&session, &folder).await?;
@@ -38,7 +38,7 @@ pub(super) async fn demo(args: &args::Demo, progress: &Progress, json: bool) -> 
         writeln!(text, "fit     {}", fit.outcome.folder.display())?;
         write_run(&mut text, Some(&fit.logged))?;
     }
-    writeln!(text, "{}", columns(&pairs_text(&outcome.comparison, args::GroupArg::Model)?))?;
+    writeln!(text, "{}", columns(&pairs_text(&outcome.comparison.comparison, args::GroupArg::Model)?))?;
     writeln!(text, "compare {}", outcome.comparison.folder.display())?;
     write_run(&mut text, Some(&outcome.compared))?;
     for file in &outcome.model.files {
@@ -72,16 +72,29 @@ pub(super) async fn demo(args: &args::Demo, progress: &Progress, json: bool) -> 
         "sample": {"files": outcome.model.files, "run": run_json(Some(&outcome.sample))},
         "base_url": server.base_url(),
     });
-    let output = Output { schema: "demo/1", json: value, text };
+    end(args, server, (Output { schema: "demo/1", json: value, text }, json)).await
+}
+
+/// Where the demo keeps everything.
+pub(super) fn data_folder(args: &args::Demo) -> anyhow::Result<PathBuf> {
+    let folder = args.data.clone().map_or_else(|| sources::data_dir().map(|dir| dir.join("demo")), Ok)?;
+    Ok(std::path::absolute(folder)?)
+}
+
+/// Ends the server, once it was looked at where that is wanted.
+pub(super) async fn end(
+    args: &args::Demo,
+    server: Server,
+    (output, json): (Output, bool),
+) -> anyhow::Result<Option<Output>> {
+    let mut output = Some(output);
     if args.keep_serving {
-        output.print(json)?;
+        output.take().map_or(Ok(()), |output| output.print(json))?;
         announce(&server);
         server.wait().await;
-        server.shutdown().await.map_err(AppError::from)?;
-        return Ok(None);
     }
     server.shutdown().await.map_err(AppError::from)?;
-    Ok(Some(output))
+    Ok(output)
 }
 
 pub(super) async fn serve(args: &args::Serve, json: bool) -> anyhow::Result<Option<Output>> {

@@ -49,6 +49,7 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     };
     options.lock = args.lock.mode();
     options.csv = args.csv;
+    options.fresh = args.fresh;
     let (model, dataset) = options.names();
     let name = dataset.map_or(model.clone(), |dataset| format!("{model}_{dataset}"));
     options.folder = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("fit-{}", file_name(&name))));
@@ -106,6 +107,7 @@ fn fit_output((outcome, group): (&app::FitOutcome, args::GroupArg), logged: Opti
         "model": fit.record.model,
         "dataset": fit.record.dataset,
         "seeds": app::labels(&fit.record),
+        "known_seeds": outcome.known,
         "totals": fit.record.totals,
         "verified": fit.record.verified(),
         "inputs": fit.record.inputs().collect::<Vec<_>>(),

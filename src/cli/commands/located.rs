@@ -7,9 +7,6 @@ use crate::cli::context::Context;
 use crate::cli::exit::UsageError;
 use crate::cli::settings::base_url;
 
-/// What addresses of artifacts begin with.
-const SCHEME: &str = "wandb-artifact://";
-
 /// The artifact that is pointed at by a name, an id or an address; whose id it is, the server says.
 pub(super) async fn located(context: &Context<'_>, text: &str) -> anyhow::Result<ArtifactName> {
     let refuse = |reason: &str| UsageError(format!("`{text}` {reason}"));
@@ -31,12 +28,12 @@ pub(super) async fn located(context: &Context<'_>, text: &str) -> anyhow::Result
 
 /// The same for what may also be a file: only addresses are looked up.
 pub(super) async fn input_text(context: &Context<'_>, text: &str) -> anyhow::Result<String> {
-    if text.starts_with(SCHEME) { Ok(located(context, text).await?.to_string()) } else { Ok(text.to_owned()) }
+    if ArtifactLocator::is_address(text) { Ok(located(context, text).await?.to_string()) } else { Ok(text.to_owned()) }
 }
 
 /// The version of a collection that is pointed at: by its alias, or by an id or address of it.
 pub(super) async fn version_of(context: &Context<'_>, name: &ArtifactName, text: &str) -> anyhow::Result<String> {
-    if !text.starts_with(SCHEME) {
+    if !ArtifactLocator::is_address(text) {
         return Ok(text.to_owned());
     }
     let found = located(context, text).await?;

@@ -5,6 +5,7 @@ mod artifact;
 mod cache;
 mod compare;
 mod demo;
+mod demo_study;
 mod fit;
 mod inspect;
 mod located;
@@ -12,6 +13,7 @@ mod logged;
 mod report;
 mod sample;
 mod study;
+mod study_outcome;
 mod sweep;
 mod sync;
 
@@ -33,6 +35,7 @@ pub(crate) async fn dispatch(
 ) -> anyhow::Result<Option<Output>> {
     let context = Context::open(cli, environment, &progress)?;
     match &cli.command {
+        Command::Demo(args) if args.study => demo_study::demo(&context, args).await,
         Command::Demo(args) => demo::demo(args, &progress, context.json).await,
         Command::Serve(args) => demo::serve(args, context.json).await,
         Command::Fit(args) => fit::fit(&context, args).await.map(Some),

@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
-use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey};
+use serde_json::json;
+use wandb_pca::app::study::{self, ClusterOptions, Outcome, Study, StudyError, Survey, TaskStatus};
 use wandb_pca::app::{Alert, AppError};
 use wandb_pca::store::write_durable;
-use wandb_pca::study::{Rates, Spec};
+use wandb_pca::study::{self as study_plan, Needs, Rates, Spec};
+use wandb_pca::table::{ColumnKind, Table};
 use wandb_pca::wandb::AlertLevel;
 
 use super::logged::note_untold;
+use super::study_outcome::told;
 use crate::cli::args::study::{self as args, Engine};
 use crate::cli::context::Context;
-use crate::cli::env;
-use crate::cli::exit::{PartlyDone, UsageError};
-use crate::cli::render::{Output, bytes_text, printable};
+use crate::cli::env::{self, Environment};
+use crate::cli::exit::UsageError;
+use crate::cli::render::{Output, bytes_text, columns, counted, printable};
 
 pub(super) async fn dispatch(context: &Context<'_>, command: &args::Study) -> anyhow::Result<Output> {
     match command {
@@ -28,7 +30,8 @@ pub(super) async fn dispatch(context: &Context<'_>, command: &args::Study) -> an
         args::Study::Prefetch(file) => {
             let (study, survey) = open(context, file).await?;
             study::prefetch(&study, &survey).await?;
-            let bytes = survey.plan.estimate(Rates { download: 0.0, analysis: 0.0 }).disk_bytes;
+            let needs = needs(&study, &survey).await;
+            let bytes = survey.plan.estimate(Rates { download: 0.0, analysis: 0.0 }, &needs).disk_bytes;
             let text = format!("everything is here: {}\n", bytes_text(bytes));
             Ok(Output { schema: "study-prefetch/1", json: json!({ "bytes": bytes }), text })
         }
@@ -39,8 +42,8 @@ pub(super) async fn dispatch(context: &Context<'_>, command: &args::Study) -> an
         }
         args::Study::Reduce(file) => {
             let (study, survey) = open(context, file).await?;
-            let outcome = study::reduce(&study, &survey)?;
-            study::summarise(&study, &survey)?;
+            let mut outcome = study::reduce(&study, &survey)?;
+            outcome.summary = Some(study::summarise(&study, &survey)?);
             told(context, &study, &outcome)
         }
         args::Study::Push(file) => {
@@ -88,15 +91,20 @@ pub(super) fn read(context: &Context<'_>, file: &args::File) -> anyhow::Result<S
     spec.entity = spec.entity.or_else(|| context.session.entity.clone());
     spec.project = spec.project.or_else(|| context.session.project.clone());
     let folder = file.out.clone().unwrap_or_else(|| PathBuf::from(format!("study-{}", spec.name)));
-    let worker = format!("{}:{}", host(context), std::process::id());
+    let worker = worker(context.environment);
     Ok(Study { session: context.session.clone(), spec, folder, worker })
 }
 
+/// Who works, for the ledger: this machine and process.
+pub(super) fn worker(environment: &Environment) -> String {
+    format!("{}:{}", host(environment), std::process::id())
+}
+
 /// The name of this machine.
-pub(super) fn host(context: &Context<'_>) -> String {
+pub(super) fn host(environment: &Environment) -> String {
     // Shells set the variable but seldom hand it on.
     let of_kernel = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = context.environment.get(env::HOSTNAME).map(str::to_owned).or_else(of_kernel);
+    let name = environment.get(env::HOSTNAME).map(str::to_owned).or_else(of_kernel);
     name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
@@ -106,17 +114,25 @@ async fn open(context: &Context<'_>, file: &args::File) -> anyhow::Result<(Study
     Ok((study, survey))
 }
 
+/// What is needed of each checkpoint; all of it, where their layers cannot be listed.
+async fn needs(study: &Study, survey: &Survey) -> Needs {
+    study::needs(study, survey).await.unwrap_or_else(|error| {
+        let why = printable(&format!("{:#}", anyhow::Error::from(error)));
+        study.session.progress.note(&format!("counting whole files: {why}"));
+        Needs::default()
+    })
+}
+
 async fn show_plan(context: &Context<'_>, args: &args::Plan) -> anyhow::Result<Output> {
     let (study, survey) = open(context, &args.study).await?;
     let plan = &survey.plan;
     let rates = Rates { download: args.download_rate * 1e6, analysis: args.analysis_rate * 1e6 };
-    let estimate = plan.estimate(rates);
+    let needs = needs(&study, &survey).await;
+    let estimate = plan.estimate(rates, &needs);
     let mut text = String::new();
-    for cell in &plan.cells {
-        writeln!(text, "{}  {} seeds, {}", printable(&cell.id), cell.seeds.len(), bytes_text(cell.bytes()))?;
-    }
-    for joint in &plan.joints {
-        writeln!(text, "{}  {} datasets in one Gram", printable(&joint.id), joint.cells.len())?;
+    let states = study::status(&study, &survey)?;
+    if !states.is_empty() {
+        write!(text, "{}", columns(&plan_table(plan, &states)?))?;
     }
     for seed in &plan.skipped_seeds {
         writeln!(text, "without seed {} of {}: no {}", seed.seed, seed.cell, printable(&seed.reference))?;
@@ -134,17 +150,39 @@ async fn show_plan(context: &Context<'_>, args: &args::Plan) -> anyhow::Result<O
         bytes_text(estimate.disk_bytes),
         bytes_text(estimate.read_bytes)
     )?;
+    if let Some(bytes) = estimate.shard_bytes {
+        let shards = study.spec.shards;
+        writeln!(text, "a shard of {shards} by itself fetches at most {}", bytes_text(bytes))?;
+    }
     if let Some(seconds) = estimate.seconds {
         let (download, analysis) = (args.download_rate, args.analysis_rate);
         writeln!(text, "about {seconds:.0} s at {download} MB/s of download and {analysis} MB/s of analysis")?;
     }
-    let ledger_todo = study::status(&study, &survey)?.iter().filter(|task| task.state != "done").count();
+    let ledger_todo = states.iter().filter(|task| task.state != "done").count();
     writeln!(text, "{ledger_todo} of {} tasks to do", plan.tasks().len())?;
     if let Err(error) = plan.check() {
         writeln!(text, "cannot run: {error}")?;
     }
     let json = json!({ "plan": plan, "estimate": estimate, "todo": ledger_todo, "runnable": plan.check().is_ok() });
     Ok(Output { schema: "study-plan/1", json, text })
+}
+
+/// The tasks of a plan in order, with what each is of and how it stands.
+fn plan_table(plan: &study_plan::Plan, states: &[TaskStatus]) -> anyhow::Result<Table> {
+    use ColumnKind::{Integer, Text};
+    let mut table =
+        Table::new([("task", Text), ("datasets", Integer), ("seeds", Integer), ("files", Text), ("state", Text)]);
+    for task in states {
+        let cells: Vec<_> = match plan.joint(&task.task) {
+            Some(joint) => joint.cells.iter().filter_map(|&at| plan.cells.get(at)).collect(),
+            None => plan.cell(&task.task).into_iter().collect(),
+        };
+        let seeds: usize = cells.iter().map(|cell| cell.seeds.len()).sum();
+        let files = cells.iter().map(|cell| cell.bytes()).fold(0, u64::saturating_add);
+        let row = [task.task.as_str().into(), cells.len().into(), seeds.into(), bytes_text(files).into()];
+        table.push(row.into_iter().chain([task.state.into()]).collect())?;
+    }
+    Ok(table)
 }
 
 async fn run_study(context: &Context<'_>, args: &args::Run) -> anyhow::Result<Output> {
@@ -194,7 +232,7 @@ async fn compute(study: &Study, args: &args::Run) -> anyhow::Result<Outcome> {
             let mut outcome = study::submit_and_follow(study, &survey, &options).await?;
             if study.session.client.is_some() && outcome.failed.is_empty() && !study.spec.log.is_empty() {
                 let pushed = study::push(study, &survey).await?;
-                (outcome.logged, outcome.unlogged) = (pushed.logged, pushed.unlogged);
+                (outcome.logged, outcome.unlogged, outcome.summary) = (pushed.logged, pushed.unlogged, pushed.summary);
             }
             Ok(outcome)
         }
@@ -210,19 +248,24 @@ fn shard_command(study: &Study, args: &args::Run) -> anyhow::Result<Vec<String>>
 }
 
 async fn show_status(context: &Context<'_>, file: &args::File) -> anyhow::Result<Output> {
-    let (study, survey) = open(context, file).await?;
+    let study = read(context, file)?;
+    let survey = study::survey_pinned(&study).await?;
     let tasks = study::status(&study, &survey)?;
-    let mut text = String::new();
+    use ColumnKind::{Number, Text};
+    let mut names = vec![("task", Text), ("state", Text), ("seconds", Number), ("run or error", Text)];
+    if study.spec.shards > 1 {
+        names.insert(2, ("shards", Text));
+    }
+    let mut table = Table::new(names);
     let mut list = Vec::new();
     for task in &tasks {
-        let detail = task.detail.as_deref().map(|detail| format!("  {}", printable(detail))).unwrap_or_default();
-        let seconds = task.seconds.map(|seconds| format!("  {seconds:.1} s")).unwrap_or_default();
-        let shards = match (study.spec.shards, task.state) {
-            (1, _) | (_, "done") => String::new(),
-            (of, _) => format!("  {}/{of} shards", task.shards_done),
-        };
-        let run = task.run.as_deref().map(|run| format!("  {run}")).unwrap_or_default();
-        writeln!(text, "{}  {}{shards}{seconds}{run}{detail}", printable(&task.task), task.state)?;
+        let told = task.run.as_ref().or(task.detail.as_ref()).map(String::as_str);
+        let mut row = vec![task.task.as_str().into(), task.state.into(), task.seconds.into(), told.into()];
+        if study.spec.shards > 1 {
+            let shards = (task.state != "done").then(|| format!("{}/{}", task.shards_done, study.spec.shards));
+            row.insert(2, shards.into());
+        }
+        table.push(row)?;
         list.push(json!({
             "task": task.task,
             "state": task.state,
@@ -233,54 +276,7 @@ async fn show_status(context: &Context<'_>, file: &args::File) -> anyhow::Result
         }));
     }
     let done = tasks.iter().filter(|task| task.state == "done").count();
-    writeln!(text, "{done} of {} tasks done", tasks.len())?;
+    let mut text = if tasks.is_empty() { String::new() } else { columns(&table) };
+    writeln!(text, "{done} of {} done", counted(tasks.len(), "task", "tasks"))?;
     Ok(Output { schema: "study-status/1", json: json!({ "tasks": list, "done": done }), text })
-}
-
-/// What was done; what was not makes it exit code 7, after the results are out.
-pub(super) fn told(context: &Context<'_>, study: &Study, outcome: &Outcome) -> anyhow::Result<Output> {
-    let mut text = String::new();
-    if let Ok(table) = fs::read_to_string(study.folder.join("cells.csv")) {
-        for line in table.lines().take(40) {
-            writeln!(text, "{}", printable(line))?;
-        }
-    }
-    writeln!(
-        text,
-        "{} tasks: {} computed, {} found finished, {} done before",
-        outcome.tasks, outcome.computed, outcome.adopted, outcome.before
-    )?;
-    for run in &outcome.logged {
-        writeln!(text, "run     {}/{}", context.session.app_url, printable(run))?;
-    }
-    let failures: Vec<_> = outcome.failed.iter().chain(&outcome.unlogged).collect();
-    for failure in &failures {
-        writeln!(text, "failed  {}: {}", printable(&failure.task), printable(&failure.error))?;
-    }
-    writeln!(text, "results {}", printable(&study.folder.display().to_string()))?;
-    let failed = |list: &[study::TaskFailure]| -> Vec<Value> {
-        list.iter().map(|failure| json!({ "task": failure.task, "error": failure.error })).collect()
-    };
-    let json = json!({
-        "folder": study.folder,
-        "tasks": outcome.tasks,
-        "computed": outcome.computed,
-        "adopted": outcome.adopted,
-        "before": outcome.before,
-        "elsewhere": outcome.elsewhere,
-        "failed": failed(&outcome.failed),
-        "unlogged": failed(&outcome.unlogged),
-        "too_many_failures": outcome.too_many_failures,
-        "runs": outcome.logged,
-    });
-    let output = Output { schema: "study/1", json, text };
-    if outcome.is_complete() {
-        return Ok(output);
-    }
-    output.print(context.json)?;
-    let why = match failures.len() {
-        0 => format!("{} tasks are with other processes", outcome.elsewhere),
-        count => format!("{count} tasks went wrong"),
-    };
-    Err(PartlyDone(why).into())
 }

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use wandb_pca::app::study::{self, AgentEnd, AgentOptions, AgentOutcome, CellEnd, Leave, Study, SweepRun, sweep_url};
 use wandb_pca::study::sweep::{Assignment, configuration};
 
-use super::study::{absolute, host, read, told};
+use super::study::{absolute, host, read};
+use super::study_outcome::told;
 use crate::cli::args::study::File;
 use crate::cli::args::sweep as args;
 use crate::cli::context::Context;
@@ -70,7 +71,7 @@ async fn run_agent(context: &Context<'_>, args: &args::Agent) -> anyhow::Result<
     study.spec.max_failures = args.max_failures.or(study.spec.max_failures);
     let options = AgentOptions {
         sweep: args.sweep.clone(),
-        host: host(context),
+        host: host(context.environment),
         heartbeat: Duration::from_secs_f64(args.heartbeat),
         count: args.count.map(|count| count as usize),
         retry_failed: args.retry_failed,

@@ -75,6 +75,11 @@ pub enum ArtifactLocator {
 }
 
 impl ArtifactLocator {
+    /// Whether this is meant as an address, be it a right one or not: it begins with `wandb-artifact://`.
+    pub fn is_address(text: &str) -> bool {
+        text.starts_with(SCHEME)
+    }
+
     /// Parses a name or an address.
     ///
     /// # Errors

@@ -147,6 +147,7 @@ mod tests {
             of::<DeleteAliases<'_>>(),
             of::<UpsertSweep<'_>>(),
             of::<SweepWithRuns<'_>>(),
+            of::<EditRun<'_>>(),
             of::<CreateAgent<'_>>(),
             of::<Heartbeat<'_>>(),
         ]

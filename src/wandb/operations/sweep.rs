@@ -72,10 +72,25 @@ pub(crate) struct SweepNode {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct SweepRunNode {
+    pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) state: Option<String>,
     /// JSON text: names with `{"value": …}`.
     pub(crate) config: Option<String>,
+}
+
+/// A change of a run that is named by its storage id alone: it neither starts nor goes on with that.
+#[derive(Debug, Serialize)]
+pub(crate) struct EditRun<'a> {
+    pub(crate) input: EditRunInput<'a>,
+}
+operation!(EditRun<'_>, "UpsertBucket", "upsert_bucket.graphql", serde_json::Value);
+
+#[derive(Debug, Serialize)]
+pub(crate) struct EditRunInput<'a> {
+    pub(crate) id: &'a str,
+    /// JSON text, all of it.
+    pub(crate) config: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -9,14 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
-const WIDTH: usize = 96;
-const BLOCKS: usize = 4;
-const PATCH: usize = 16;
 const TOKENS: usize = 50;
 const EMBEDDING: usize = 64;
 const TEXT_WIDTH: usize = 64;
 const CONTEXT: usize = 77;
-const VOCABULARY: usize = 1024;
 
 /// Rank of the seed noise that carries most of the variance, with the standard deviation of each direction.
 const SEED_DIRECTIONS: [f32; 3] = [1.0, 0.5, 0.25];
@@ -31,6 +27,17 @@ pub(super) struct DemoTensor {
     pub(super) values: Vec<f32>,
 }
 
+/// How large the model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) width: usize,
+    pub(super) blocks: usize,
+    /// Pixels along the edge of a patch.
+    pub(super) patch: usize,
+    /// Rows of the frozen token embedding.
+    pub(super) vocabulary: usize,
+}
+
 /// What to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DemoModel {
@@ -41,8 +48,8 @@ pub(super) enum DemoModel {
 }
 
 /// The state dict of a model: the same for the same argument on every machine.
-pub(super) fn state_dict(model: DemoModel) -> Vec<DemoTensor> {
-    layers().into_iter().enumerate().map(|(index, layer)| layer.tensor(index as u64, model)).collect()
+pub(super) fn state_dict(size: Size, model: DemoModel) -> Vec<DemoTensor> {
+    layers(size).into_iter().enumerate().map(|(index, layer)| layer.tensor(index as u64, model)).collect()
 }
 
 struct LayerPlan {
@@ -90,21 +97,21 @@ fn normals(stream: &[u64]) -> impl Iterator<Item = f32> {
 }
 
 /// The layers in the order in which open_clip saves them.
-fn layers() -> Vec<LayerPlan> {
+fn layers(Size { width, blocks, patch, vocabulary }: Size) -> Vec<LayerPlan> {
     let mut plan = Plan(Vec::new());
     plan.frozen("model.positional_embedding", &[CONTEXT, TEXT_WIDTH]);
     plan.frozen("model.text_projection", &[TEXT_WIDTH, EMBEDDING]);
     plan.add("model.logit_scale", &[], (4.6052, 0.0), 0.0);
-    plan.weight("model.visual.class_embedding", &[WIDTH], 0.02);
-    plan.weight("model.visual.positional_embedding", &[TOKENS, WIDTH], 0.02);
-    plan.weight("model.visual.proj", &[WIDTH, EMBEDDING], 0.12);
-    plan.weight("model.visual.conv1.weight", &[WIDTH, 3, PATCH, PATCH], 0.03);
-    plan.norm("model.visual.ln_pre", WIDTH, 0.02);
-    for block in 0..BLOCKS {
-        plan.block(&format!("model.visual.transformer.resblocks.{block}"), 0.04 * (1.0 + block as f32));
+    plan.weight("model.visual.class_embedding", &[width], 0.02);
+    plan.weight("model.visual.positional_embedding", &[TOKENS, width], 0.02);
+    plan.weight("model.visual.proj", &[width, EMBEDDING], 0.12);
+    plan.weight("model.visual.conv1.weight", &[width, 3, patch, patch], 0.03);
+    plan.norm("model.visual.ln_pre", width, 0.02);
+    for block in 0..blocks {
+        plan.block(&format!("model.visual.transformer.resblocks.{block}"), width, 0.04 * (1.0 + block as f32));
     }
-    plan.norm("model.visual.ln_post", WIDTH, 0.1);
-    plan.frozen("model.token_embedding.weight", &[VOCABULARY, TEXT_WIDTH]);
+    plan.norm("model.visual.ln_post", width, 0.1);
+    plan.frozen("model.token_embedding.weight", &[vocabulary, TEXT_WIDTH]);
     plan.add("model.ln_final.weight", &[TEXT_WIDTH], (1.0, 0.05), 0.0);
     plan.add("model.ln_final.bias", &[TEXT_WIDTH], (0.0, 0.05), 0.0);
     plan.0
@@ -134,17 +141,17 @@ impl Plan {
         self.add(&format!("{name}.bias"), &[width], (0.0, 0.05), plasticity);
     }
 
-    fn block(&mut self, name: &str, plasticity: f32) {
-        self.norm(&format!("{name}.ln_1"), WIDTH, plasticity);
-        self.weight(&format!("{name}.attn.in_proj_weight"), &[3 * WIDTH, WIDTH], plasticity);
-        self.add(&format!("{name}.attn.in_proj_bias"), &[3 * WIDTH], (0.0, 0.05), plasticity);
-        self.weight(&format!("{name}.attn.out_proj.weight"), &[WIDTH, WIDTH], plasticity);
-        self.add(&format!("{name}.attn.out_proj.bias"), &[WIDTH], (0.0, 0.05), plasticity);
-        self.norm(&format!("{name}.ln_2"), WIDTH, plasticity);
-        self.weight(&format!("{name}.mlp.c_fc.weight"), &[4 * WIDTH, WIDTH], 1.5 * plasticity);
-        self.add(&format!("{name}.mlp.c_fc.bias"), &[4 * WIDTH], (0.0, 0.05), plasticity);
-        self.weight(&format!("{name}.mlp.c_proj.weight"), &[WIDTH, 4 * WIDTH], 1.5 * plasticity);
-        self.add(&format!("{name}.mlp.c_proj.bias"), &[WIDTH], (0.0, 0.05), plasticity);
+    fn block(&mut self, name: &str, width: usize, plasticity: f32) {
+        self.norm(&format!("{name}.ln_1"), width, plasticity);
+        self.weight(&format!("{name}.attn.in_proj_weight"), &[3 * width, width], plasticity);
+        self.add(&format!("{name}.attn.in_proj_bias"), &[3 * width], (0.0, 0.05), plasticity);
+        self.weight(&format!("{name}.attn.out_proj.weight"), &[width, width], plasticity);
+        self.add(&format!("{name}.attn.out_proj.bias"), &[width], (0.0, 0.05), plasticity);
+        self.norm(&format!("{name}.ln_2"), width, plasticity);
+        self.weight(&format!("{name}.mlp.c_fc.weight"), &[4 * width, width], 1.5 * plasticity);
+        self.add(&format!("{name}.mlp.c_fc.bias"), &[4 * width], (0.0, 0.05), plasticity);
+        self.weight(&format!("{name}.mlp.c_proj.weight"), &[width, 4 * width], 1.5 * plasticity);
+        self.add(&format!("{name}.mlp.c_proj.bias"), &[width], (0.0, 0.05), plasticity);
     }
 }
 
@@ -152,11 +159,13 @@ impl Plan {
 mod tests {
     use super::*;
 
+    const SIZE: Size = Size { width: 96, blocks: 4, patch: 16, vocabulary: 1024 };
+
     #[test]
     fn the_model_is_clip_in_small() {
-        let tensors = state_dict(DemoModel::Pretrained);
+        let tensors = state_dict(SIZE, DemoModel::Pretrained);
         let parameters: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
-        assert_eq!(tensors.len(), 14 + 12 * BLOCKS);
+        assert_eq!(tensors.len(), 14 + 12 * SIZE.blocks);
         assert!((400_000..2_000_000).contains(&parameters), "{parameters}");
         let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.clone());
         assert_eq!(shape("model.logit_scale"), Some(vec![]));
@@ -165,10 +174,10 @@ mod tests {
 
     #[test]
     fn seeds_differ_where_fine_tuning_reaches_and_nowhere_else() {
-        let pretrained = state_dict(DemoModel::Pretrained);
-        let one = state_dict(DemoModel::FineTuned { dataset: 0, seed: 0 });
-        let two = state_dict(DemoModel::FineTuned { dataset: 0, seed: 1 });
-        assert_eq!(one, state_dict(DemoModel::FineTuned { dataset: 0, seed: 0 }));
+        let pretrained = state_dict(SIZE, DemoModel::Pretrained);
+        let one = state_dict(SIZE, DemoModel::FineTuned { dataset: 0, seed: 0 });
+        let two = state_dict(SIZE, DemoModel::FineTuned { dataset: 0, seed: 1 });
+        assert_eq!(one, state_dict(SIZE, DemoModel::FineTuned { dataset: 0, seed: 0 }));
         for ((before, one), two) in pretrained.iter().zip(&one).zip(&two) {
             let frozen = !before.name.contains(".visual.");
             assert_eq!(before.values == one.values, frozen, "{}", before.name);
