@@ -219,7 +219,7 @@ pub(crate) struct Fit {
     /// counts as part of the task vector
     #[arg(long)]
     pub(crate) mixed_dtypes: bool,
-    /// Count conflicts of signs and what the largest parameters hold: a second pass, about twice the time
+    /// Count conflicts of signs and what the largest parameters hold: a second pass, about five times the work of a fit
     #[arg(long)]
     pub(crate) interference: bool,
     /// Singular task interference of every matrix too: a singular value decomposition for each layer and checkpoint, which
