@@ -8,6 +8,8 @@
 //! RUSTFLAGS="--cfg avx2_only" cargo bench --bench fit     # what CPUs without AVX-512 get
 //! ```
 //!
+//! With `--features tch` libtorch's time on the CPU is printed beside (docs/libtorch.md).
+//!
 //! `--curve` measures the fit alone for several numbers of seeds: how time grows with N. `--model small --seeds 70` is the shape
 //! of 7 datasets × 10 seeds. `--sti` measures singular task interference too, once, which takes minutes.
 //!
@@ -24,8 +26,8 @@ use std::process::Command;
 
 use rayon::prelude::*;
 use wandb_pca::analysis::{
-    AnalysisError, BuiltIn, Combination, DtypeRule, Headline, LayerFit, Measure, TaskVectors, TensorInfo, align,
-    fit_layers, jackknife, null_model,
+    AnalysisError, Backend, BuiltIn, Combination, DtypeRule, Headline, LayerFit, Measure, TaskVectors, TensorInfo,
+    align, fit_layers, jackknife, null_model,
 };
 use wandb_pca::checkpoint::{
     Checkpoint, CheckpointError, NamedTensor, OpenOptions, SourceError, TensorSource, write_torch,
@@ -42,6 +44,11 @@ fn main() -> Result<(), Failure> {
     match options.worker.as_deref() {
         Some("fit") => worker(|| told(&fit(options.folder()?, options.seeds, (true, Measure::Gram))?)),
         Some("fit-unchecked") => worker(|| told(&fit(options.folder()?, options.seeds, (false, Measure::Gram))?)),
+        #[cfg(feature = "tch")]
+        Some("fit-libtorch") => {
+            let torch = wandb_pca::libtorch::Torch::on(wandb_pca::libtorch::Device::Cpu)?;
+            worker(|| told(&fit_by(&torch, options.folder()?, options.seeds, (false, Measure::Gram))?))
+        }
         Some("fit-sure") => worker(|| sure(options.folder()?, options.seeds)),
         Some("interference") => {
             worker(|| told(&fit(options.folder()?, options.seeds, (false, Measure::Interference))?))
@@ -144,7 +151,16 @@ fn open(dir: &Path, seeds: usize, verify_crc: bool) -> Result<Vec<Checkpoint>, F
 }
 
 /// Every layer's PCA.
-fn fit(dir: &Path, seeds: usize, (verify_crc, measure): (bool, Measure)) -> Result<Vec<LayerFit>, Failure> {
+fn fit(dir: &Path, seeds: usize, how: (bool, Measure)) -> Result<Vec<LayerFit>, Failure> {
+    fit_by(&BuiltIn, dir, seeds, how)
+}
+
+fn fit_by(
+    backend: &dyn Backend,
+    dir: &Path,
+    seeds: usize,
+    (verify_crc, measure): (bool, Measure),
+) -> Result<Vec<LayerFit>, Failure> {
     let checkpoints = open(dir, seeds, verify_crc)?;
     let (pretrained, fine_tuned) = checkpoints.split_first().ok_or("no checkpoints")?;
     let infos = |checkpoint: &'_ Checkpoint| -> Vec<(String, Dtype, Vec<usize>)> {
@@ -164,7 +180,7 @@ fn fit(dir: &Path, seeds: usize, (verify_crc, measure): (bool, Measure)) -> Resu
             let seeds = fine_tuned.iter().map(view).collect::<Result<_, CheckpointError>>()?;
             Ok::<_, FitError>(TaskVectors::new(&*layer.name, view(pretrained)?, seeds)?)
         },
-        (&BuiltIn, measure, &task),
+        (backend, measure, &task),
     )?)
 }
 
@@ -305,6 +321,12 @@ fn compare(options: &Options) -> Result<(), Failure> {
     let unchecked = measure(options.repeat, || worker("fit-unchecked"))?;
     unchecked.print("fit without checking CRC-32");
     fit.print("fit: CRC-32 and PCA of every layer");
+    if cfg!(feature = "tch") {
+        let libtorch = measure(options.repeat, || worker("fit-libtorch"))?;
+        libtorch.print("fit by libtorch on the CPU, no CRC-32");
+        println!("libtorch / built-in = {:.2}, its start included", libtorch.median() / unchecked.median());
+        println!("libtorch / built-in = {:.2}, the fit alone", libtorch.inner() / unchecked.inner());
+    }
     let ratio = |path: &Measured| path.median() / floor.median();
     println!("fit / floor = {:.2}, without CRC-32 {:.2}", ratio(&fit), ratio(&unchecked));
     measure(options.repeat, || worker("fit-sure"))?.print("fit, jackknife and null model");

@@ -10,6 +10,7 @@
 //! - primitives: [`digest`], [`tensor`], [`progress`], [`ranges`], [`redact`], [`store`], [`table`]
 //! - [`checkpoint`]: PyTorch and safetensors files as tensors; [`analysis`]: the numbers; [`report`]: rows as files;
 //!   [`study`]: the grid models × datasets × seeds; [`wandb`]: the client of the W&B protocol
+//! - `libtorch` (feature `tch`): products on a GPU, TorchScript modules, conversions to and from `tch::Tensor`
 //! - [`app`]: one file per verb, joining the rooms
 //! - [`server`]: an embedded W&B-compatible server, which shares nothing with the client it is a witness for
 
@@ -17,6 +18,8 @@ pub mod analysis;
 pub mod app;
 pub mod checkpoint;
 pub mod digest;
+#[cfg(feature = "tch")]
+pub mod libtorch;
 pub mod progress;
 pub mod ranges;
 pub mod redact;

@@ -18,6 +18,7 @@ fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
             vec![
                 "analysis",
                 "checkpoint",
+                "libtorch",
                 "report",
                 "server",
                 "study",
@@ -34,6 +35,7 @@ fn arrows() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("wandb", vec!["digest", "progress", "ranges", "redact", "store", "table"]),
         ("checkpoint", vec!["digest", "ranges", "tensor"]),
         ("analysis", vec!["tensor", "progress"]),
+        ("libtorch", vec!["analysis", "progress", "tensor"]),
         ("study", vec!["digest"]),
         ("report", vec!["table"]),
         ("server", vec!["digest", "redact", "store"]),

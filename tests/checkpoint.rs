@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use wandb_pca::app::{DiffOptions, FailureKind, FitOptions, Input, Seeded, Session, diff, fit};
+use wandb_pca::app::{Device, DiffOptions, FailureKind, FitOptions, Input, Seeded, Session, diff, fit};
 use wandb_pca::checkpoint::{Checkpoint, CheckpointError, NamedTensor, OpenOptions, Prefixes, write_torch};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
@@ -222,6 +222,7 @@ fn session(folder: &Path) -> Session {
         client: None,
         store: Store::new(folder.join("store"), Progress::silent()),
         progress: Progress::silent(),
+        device: Device::default(),
         entity: None,
         project: None,
         app_url: String::new(),

@@ -349,6 +349,39 @@ fn every_way_to_sample_gives_the_model_that_it_says() {
     refused(&sample(&["--coefficients", "bad.json"]), 2, &["no layer c"]);
 }
 
+#[cfg(not(feature = "tch"))]
+#[test]
+fn without_libtorch_its_devices_are_refused_and_auto_is_built_in() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, value) in [("pt", 0.0), ("ft_0", 1.0), ("ft_1", 2.0)] {
+        checkpoint(&folder.path().join(format!("{name}.ckpt")), &[("a", &[value])]);
+    }
+    let arguments = [
+        "fit",
+        "--pretrained",
+        "pt.ckpt",
+        "--finetuned",
+        "ft_{seed}.ckpt",
+        "--seeds",
+        "0,1",
+        "--out",
+        "fit",
+        "--device",
+    ];
+    let fit =
+        |device: &str| command(&[&arguments[..], &[device]].concat()).current_dir(folder.path()).output().unwrap();
+    for device in ["cpu", "cuda:0"] {
+        refused(&fit(device), 2, &["has no libtorch", device, "--features tch", "docs/libtorch.md"]);
+    }
+    assert!(!folder.path().join("fit").exists(), "nothing was made");
+    assert!(fit("auto").status.success());
+    let record: Value = serde_json::from_slice(&fs::read(folder.path().join("fit/fit.json")).unwrap()).unwrap();
+    assert_eq!(record["backend"], "built-in");
+    let evaluate = ["evaluate", "--module", "m.pt", "--weights", "pt.ckpt", "--data", "ft_0.ckpt"];
+    let output = command(&evaluate).current_dir(folder.path()).output().unwrap();
+    refused(&output, 2, &["has no libtorch", "--features tch"]);
+}
+
 #[test]
 fn inputs_that_are_none_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();

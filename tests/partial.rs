@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use support::{Fault, Misbehaving, noise, options, resolve, store};
 use wandb_pca::app::{
-    self, AppError, Extent, FailureKind, FitOptions, FitSource, Input, InspectOptions, Inspection, Norms,
+    self, AppError, Device, Extent, FailureKind, FitOptions, FitSource, Input, InspectOptions, Inspection, Norms,
     SampleOptions, Session,
 };
 use wandb_pca::checkpoint::zip::Directory;
@@ -175,6 +175,7 @@ fn session(client: &Client, store: &Store) -> Session {
         client: Some(client.clone()),
         store: store.clone(),
         progress: Progress::silent(),
+        device: Device::default(),
         entity: Some(support::ENTITY.to_owned()),
         project: Some(support::PROJECT.to_owned()),
         app_url: "http://127.0.0.1".to_owned(),

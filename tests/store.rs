@@ -7,7 +7,7 @@ mod support;
 
 use support::{ENTITY, Misbehaving, PROJECT, client, noise};
 use wandb_pca::app::artifact::{Destination, GetOptions, Got, get};
-use wandb_pca::app::{AppError, FailureKind, Lack, Session};
+use wandb_pca::app::{AppError, Device, FailureKind, Lack, Session};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
 use wandb_pca::wandb::{ArtifactName, QualifiedName};
@@ -17,6 +17,7 @@ fn session(server: &Misbehaving, store: &Store) -> Session {
         client: Some(client(&server.base)),
         store: store.clone(),
         progress: Progress::silent(),
+        device: Device::default(),
         entity: None,
         project: Some(PROJECT.to_owned()),
         app_url: server.base.clone(),

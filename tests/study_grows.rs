@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 use wandb_pca::analysis::Gram;
 use wandb_pca::app::study::{self, Study};
-use wandb_pca::app::{Fit, Session};
+use wandb_pca::app::{Device, Fit, Session};
 use wandb_pca::checkpoint::{NamedTensor, write_torch};
 use wandb_pca::progress::{Event, Progress, Stage, TaskId, Watch};
 use wandb_pca::store::Store;
@@ -83,6 +83,7 @@ impl Lab {
             client: None,
             store: Store::new(self.path("store"), progress.clone()),
             progress,
+            device: Device::default(),
             entity: None,
             project: None,
             app_url: "http://127.0.0.1".to_owned(),
@@ -244,7 +245,10 @@ fn shards_grow_from_the_whole_that_was_there_and_reduce_to_the_same_bits() {
                 let outcome = study::shard(&study, &survey, ShardId { index, of: shards }).await.unwrap();
                 assert_eq!((outcome.computed, outcome.failed.len()), (1, 0));
             }
+            let state = || study::status(&study, &survey).unwrap()[0].state;
+            assert_eq!(state(), "to reduce");
             assert_eq!(study::reduce(&study, &survey).unwrap().computed, 1);
+            assert_eq!(state(), "done");
         });
         let (_, notes, _) = seen.take(0);
         assert_eq!(notes.iter().filter(|note| note.contains("3 of 4 seeds are known")).count(), shards as usize);

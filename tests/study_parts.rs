@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::{Misbehaving, options, store};
 use wandb_pca::analysis::Gram;
 use wandb_pca::app::study::{self, Study, Survey};
-use wandb_pca::app::{Fit, Session};
+use wandb_pca::app::{Device, Fit, Session};
 use wandb_pca::checkpoint::{NamedTensor, write_torch};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
@@ -80,6 +80,7 @@ fn study(server: Option<&Misbehaving>, store: &Store, (folder, extra): (&Path, &
         client: server.map(patient),
         store: store.clone(),
         progress: Progress::silent(),
+        device: Device::default(),
         entity: None,
         project: None,
         app_url: "http://127.0.0.1".to_owned(),

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use globset::GlobSet;
 use jiff::Timestamp;
 
-use crate::analysis::{BuiltIn, Gram, Layer, LayerFit, Pca, join_grams};
+use crate::analysis::{Gram, Layer, LayerFit, Pca, join_grams};
 use crate::checkpoint::Checkpoint;
 use crate::progress::{Progress, Stage};
 
 use super::blocking::run_blocking;
 use super::comparison::{COMPARE_SCHEMA, CompareRecord, ComparedFit, Comparison, JointLayer, KnownGrams};
+use super::device::Device;
 use super::error::AppError;
 use super::fit::{Trouble, globs, open, subject_of, task_vectors};
 use super::fit_record::{InputRecord, LayerRecord};
@@ -64,17 +65,18 @@ pub struct CompareOutcome {
 /// then.
 pub async fn compare(session: &Session, options: CompareOptions) -> Result<CompareOutcome, AppError> {
     let select = globs(&options.layer_globs)?;
+    session.device.check()?;
     let fits = open_fits(session, &options.fits).await?;
-    let plan = Plan::new(&fits, &options, select.as_ref())?;
+    let mut plan = Plan::new(&fits, &options, select.as_ref())?;
     let pulled = match plan.is_known() {
         true => Vec::new(),
         false => reopen(session, &plan.record.inputs().collect::<Vec<_>>()).await?,
     };
-    let progress = session.progress.clone();
+    let (progress, device) = (session.progress.clone(), session.device);
     let folder = options.folder;
     run_blocking("the comparison", move || {
         let read = !plan.is_known();
-        let grams = plan.grams(&fits, &pulled, &progress)?;
+        let grams = plan.grams(&fits, &pulled, (device, &progress))?;
         let comparison = plan.finish(&fits, grams)?;
         comparison.write(&folder)?;
         Ok(CompareOutcome { comparison, fits, folder, read })
@@ -110,6 +112,7 @@ impl Plan {
             pretrained: first.fit.record.pretrained.clone(),
             datasets: compared(fits, &options.fits),
             components: options.components,
+            backend: None,
             layer_globs: options.layer_globs.clone(),
             layers: layers.iter().map(layer_record).collect(),
             left_out,
@@ -128,13 +131,21 @@ impl Plan {
     }
 
     /// The Gram of each layer over all fits.
-    fn grams(&self, fits: &[OpenedFit], pulled: &[Pulled], progress: &Progress) -> Result<Vec<Gram>, AppError> {
+    fn grams(
+        &mut self,
+        fits: &[OpenedFit],
+        pulled: &[Pulled],
+        (device, progress): (Device, &Progress),
+    ) -> Result<Vec<Gram>, AppError> {
         if let (true, Some(known)) = (self.is_known(), &self.known) {
+            self.record.backend.clone_from(&known.record.backend);
             return Ok(self.layers.iter().filter_map(|layer| known.gram(layer).cloned()).collect());
         }
         let keys = std::iter::once(0).chain(
             fits.iter().enumerate().flat_map(|(at, fit)| std::iter::repeat_n(at, fit.fit.record.finetuned.len())),
         );
+        let backend = device.backend(self.record.inputs().count().saturating_sub(1))?;
+        self.record.backend = Some(backend.name());
         let key = |fit: usize| fits.get(fit).and_then(|fit| fit.fit.record.key.clone());
         let checkpoints = pulled.iter().zip(keys).map(|(pulled, fit)| open(pulled, key(fit)));
         let checkpoints = checkpoints.collect::<Result<Vec<_>, _>>()?;
@@ -144,7 +155,7 @@ impl Plan {
         let layers: Vec<(&Layer, Vec<&Gram>)> =
             self.layers.iter().map(|layer| (layer, self.known_of(layer, &fitted))).collect();
         let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));
-        let joined = join_grams(&layers, open_layer, (&BuiltIn, &task));
+        let joined = join_grams(&layers, open_layer, (&*backend, &task));
         joined.map_err(|trouble| match trouble {
             Trouble::Read(error) => error,
             Trouble::Numbers(source) => AppError::Analysis { subject: subject_of(&source, pulled), source },

@@ -45,6 +45,9 @@ pub struct CompareRecord {
     pub datasets: Vec<ComparedFit>,
     /// How many components of each fit were compared; all with variance when absent.
     pub components: Option<usize>,
+    /// What made the products between fits, the last where some were there; built in when absent.
+    #[serde(default)]
+    pub backend: Option<String>,
     /// Globs that selected the layers; all of them when empty.
     pub layer_globs: Vec<String>,
     /// The layers that all fits have, in the order of the first.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::analysis::AnalysisError;
 use crate::checkpoint::{CheckpointError, WriteError};
+#[cfg(feature = "tch")]
+use crate::libtorch::LibtorchError;
 use crate::report::ReportError;
 #[cfg(feature = "server")]
 use crate::server::ServerError;
@@ -197,6 +199,47 @@ pub enum AppError {
         /// What is there now.
         found: String,
     },
+    /// This build has no libtorch.
+    #[error("this build of wandb-pca has no libtorch, which it takes {what}")]
+    NoLibtorch {
+        /// What for.
+        what: String,
+    },
+    /// libtorch failed, or was asked for what it has not.
+    #[cfg(feature = "tch")]
+    #[error("cannot {action}")]
+    Libtorch {
+        /// What was tried.
+        action: String,
+        /// The cause.
+        #[source]
+        source: LibtorchError,
+    },
+    /// A file that should be a TorchScript module is another kind of file.
+    #[error("{} is no TorchScript module, but a {found} file", path.display())]
+    NotAScript {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+    },
+    /// Module and weights have not the same tensors.
+    #[error("the weights are not those of the module: {}", difference(missing, unused))]
+    OtherTensors {
+        /// Tensors of the module that the weights lack.
+        missing: Vec<String>,
+        /// Tensors of the weights that the module lacks.
+        unused: Vec<String>,
+    },
+    /// Weights do not fit into a module.
+    #[error("cannot put the weights into {}", path.display())]
+    PutWeights {
+        /// The module.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: WriteError,
+    },
     /// The embedded server failed.
     #[cfg(feature = "server")]
     #[error("the embedded server failed")]
@@ -244,6 +287,18 @@ impl fmt::Display for Missing {
     }
 }
 
+/// Some of the names: a module has hundreds.
+fn difference(missing: &[String], unused: &[String]) -> String {
+    const MOST: usize = 5;
+    let some = |names: &[String], what: &str| {
+        let more = if names.len() > MOST { format!(" and {} more", names.len() - MOST) } else { String::new() };
+        let shown = names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| format!("{what} {shown}{more}"))
+    };
+    let parts = [some(missing, "they lack"), some(unused, "the module lacks")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
 fn listed(missing: &[Missing]) -> String {
     missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -285,6 +340,9 @@ impl AppError {
                 FailureKind::NotFound
             }
             Self::Study(error) => error.kind(),
+            Self::NoLibtorch { .. } => FailureKind::Usage,
+            #[cfg(feature = "tch")]
+            Self::Libtorch { source: LibtorchError::NoDevice { .. }, .. } => FailureKind::NotFound,
             Self::File { action: "read" | "find" | "open", source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 FailureKind::NotFound
             }
@@ -295,6 +353,12 @@ impl AppError {
     pub(super) fn wandb(action: impl Into<String>) -> impl FnOnce(WandbError) -> Self {
         let action = action.into();
         move |source| Self::Wandb { action, source }
+    }
+
+    #[cfg(feature = "tch")]
+    pub(super) fn libtorch(action: impl Into<String>) -> impl FnOnce(LibtorchError) -> Self {
+        let action = action.into();
+        move |source| Self::Libtorch { action, source }
     }
 
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

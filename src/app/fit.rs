@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use crate::analysis::{
-    AnalysisError, BuiltIn, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
+    AnalysisError, Checkpoint as Which, DtypeRule, Layer, LayerFit, Layers, Measure, Similarity, TaskVectors,
     TensorInfo, align, complete_layers, fit_layers,
 };
 use crate::checkpoint::{Checkpoint, CheckpointError, OpenOptions, Prefixes, prefixes_to_drop};
@@ -17,6 +17,7 @@ use crate::wandb::Artifact;
 
 use super::blocking::run_blocking;
 use super::components::{self, WrittenComponents};
+use super::device::Device;
 use super::error::AppError;
 use super::fit_folder::Fit;
 use super::fit_known::KnownFit;
@@ -149,6 +150,7 @@ pub async fn fit(session: &Session, options: FitOptions) -> Result<FitOutcome, A
 /// Checks the options and asks what the names stand for.
 pub(super) async fn plan(session: &Session, options: FitOptions) -> Result<PlannedFit, AppError> {
     let select = globs(&options.layer_globs)?;
+    session.device.check()?;
     if options.finetuned.len() < 2 {
         let source = AnalysisError::TooFewSeeds { found: options.finetuned.len() };
         return Err(AppError::Analysis { subject: options.pretrained.to_string(), source });
@@ -196,7 +198,7 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
     let artifacts = pulled.iter().filter_map(|pulled| pulled.artifact.clone()).collect();
     let downloaded = pulled.iter().filter(|pulled| pulled.downloaded).count();
     let progress = session.progress.clone();
-    let (folder, store) = (options.folder.clone(), session.store.clone());
+    let (folder, store, device) = (options.folder.clone(), session.store.clone(), session.device);
     let (fit, known, components) = run_blocking("the fit", move || {
         // Whatever else is measured takes a pass over everything, and the Grams come with it.
         let from_earlier = !options.fresh && options.measure == Measure::Gram;
@@ -206,12 +208,13 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
             progress.note(&known.sentence(&format!("the fit in {}", options.folder.display())));
         }
         let dtypes = options.dtypes;
-        let reading = Reading { key: options.key.clone(), dtypes, measure: options.measure, known: known.as_ref() };
-        let (layers, fits) = compute(&pulled, reading, &progress, |layers| match &select {
+        let reading =
+            Reading { key: options.key.clone(), dtypes, measure: options.measure, known: known.as_ref(), device };
+        let computed = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
         })?;
-        let fit = Fit::new(record(&options, &pulled, &layers, &fits)?, fits, lock);
+        let fit = Fit::new(record(&options, &pulled, &computed)?, computed.fits, lock);
         fit.write(&options.folder)?;
         if options.csv {
             write_csv(&options.folder, &fit.tables()?)?;
@@ -237,15 +240,27 @@ pub(super) struct Reading<'k> {
     pub(super) measure: Measure,
     /// What an earlier fit knows, which is not made again.
     pub(super) known: Option<&'k KnownFit>,
+    /// What makes the products; built in where something else is measured besides.
+    pub(super) device: Device,
+}
+
+/// The layers of a model, fitted.
+pub(super) struct Computed {
+    pub(super) layers: Layers,
+    pub(super) fits: Vec<LayerFit>,
+    /// What made the products.
+    pub(super) backend: String,
 }
 
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
 pub(super) fn compute(
     pulled: &[Pulled],
-    Reading { key, dtypes, measure, known }: Reading<'_>,
+    Reading { key, dtypes, measure, known, device }: Reading<'_>,
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
-) -> Result<(Layers, Vec<LayerFit>), AppError> {
+) -> Result<Computed, AppError> {
+    let device = if measure == Measure::Gram { device } else { Device::BuiltIn };
+    let backend = device.backend(pulled.len().saturating_sub(1))?;
     let checkpoints = open_alike(pulled, key.as_deref())?;
     let infos: Vec<Vec<TensorInfo<'_>>> = checkpoints.iter().map(tensor_infos).collect();
     let subject = |source: AnalysisError| AppError::Analysis { subject: subject_of(&source, pulled), source };
@@ -257,14 +272,14 @@ pub(super) fn compute(
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));
     let fits = match known {
-        None => fit_layers(&layers.layers, open_layer, (&BuiltIn, measure, &task)),
-        Some(known) => complete_layers(&layers.layers, |layer| known.layer(layer), open_layer, (&BuiltIn, &task)),
+        None => fit_layers(&layers.layers, open_layer, (&*backend, measure, &task)),
+        Some(known) => complete_layers(&layers.layers, |layer| known.layer(layer), open_layer, (&*backend, &task)),
     };
     let fits = fits.map_err(|error| match error {
         Trouble::Read(error) => error,
         Trouble::Numbers(source) => subject(source),
     })?;
-    Ok((layers, fits))
+    Ok(Computed { layers, fits, backend: backend.name() })
 }
 
 /// The layers of one checkpoint as they are when every other has the same.
@@ -376,8 +391,7 @@ fn checkpoint_of(error: &AnalysisError) -> Option<Which> {
 pub(super) fn record(
     options: &FitOptions,
     pulled: &[Pulled],
-    layers: &Layers,
-    fits: &[LayerFit],
+    Computed { layers, fits, backend }: &Computed,
 ) -> Result<FitRecord, AppError> {
     let (model, dataset) = options.names();
     let mut inputs = pulled.iter().map(|pulled| pulled.record.clone());
@@ -398,6 +412,7 @@ pub(super) fn record(
         layer_globs: options.layer_globs.clone(),
         key: options.key.clone(),
         null_draws: Some(options.null_draws),
+        backend: Some(backend.clone()),
         totals: totals(fits),
         layers: fits
             .iter()

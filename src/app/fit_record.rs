@@ -36,6 +36,10 @@ pub struct FitRecord {
     /// Draws of the null model; the usual number when absent.
     #[serde(default)]
     pub null_draws: Option<usize>,
+    /// What made the products of task vectors that no earlier fit knew; absent in fits made before there was a choice, which
+    /// are built in.
+    #[serde(default)]
+    pub backend: Option<String>,
     /// Sums over the layers.
     pub totals: Totals,
     /// The layers that took part, in the order of the model.

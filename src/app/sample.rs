@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::analysis::{Combination, Distances, LayerFit, Scale, TaskVectors};
-use crate::checkpoint::{Checkpoint, NamedTensor, SourceError, TensorSource, write_safetensors, write_torch};
+use crate::analysis::{Distances, Scale};
+use crate::checkpoint::{NamedTensor, write_safetensors, write_torch};
 use crate::progress::{Progress, Stage, Task};
 use crate::store::{DurableFile, write_durable};
-use crate::tensor::{Dtype, TensorView};
 
 use super::blocking::run_blocking;
 use super::draw::{Draw, Drawing};
 use super::error::AppError;
-use super::fit::{self, Trouble};
+use super::fit;
 use super::fit_folder::Fit;
 use super::fit_source::{FitSource, OpenedFit, open_fits};
+use super::merged::Seeds;
 use super::pull::Pulled;
 use super::reopen::reopen;
 use super::session::Session;
@@ -119,52 +119,38 @@ fn draw_all(
     progress: &Progress,
 ) -> Result<Vec<Sampled>, AppError> {
     let checkpoints = fit::open_alike(pulled, fit.record.key.as_deref())?;
-    let numerics = |source| AppError::Analysis { subject: fit.record.model.clone(), source };
-    let vectors =
-        fit.layers.iter().map(|layer| fit::task_vectors(&checkpoints, pulled, (&layer.layer, Checkpoint::tensor)));
-    let vectors = vectors.collect::<Result<Vec<_>, _>>().map_err(|trouble| match trouble {
-        Trouble::Read(error) => error,
-        Trouble::Numbers(source) => numerics(source),
-    })?;
-    let Some(pretrained) = checkpoints.first() else { return Err(AppError::Worker { what: "the sampling" }) };
+    let seeds = Seeds::new(fit, &checkpoints, pulled)?;
     let drawing = Drawing::new(fit, &options.draw, options.random_seed)?;
     (0..drawing.count(options.count))
         .map(|number| {
-            let model = Model { fit, pretrained, vectors: &vectors, drawing: &drawing };
+            let model = Model { seeds: &seeds, drawing: &drawing };
             model.write(options, number, progress)
         })
         .collect()
 }
 
 struct Model<'m, 'a> {
-    fit: &'m Fit,
-    pretrained: &'a Checkpoint,
-    /// In the order of the fit's layers.
-    vectors: &'m [TaskVectors<'a>],
+    seeds: &'m Seeds<'a>,
     drawing: &'m Drawing<'m>,
 }
 
 impl Model<'_, '_> {
     fn write(&self, options: &SampleOptions, number: u64, progress: &Progress) -> Result<Sampled, AppError> {
-        let numerics = |source| AppError::Analysis { subject: self.fit.record.model.clone(), source };
-        let weights = self.fit.layers.iter().map(|fit| {
-            let layer = &fit.layer.name;
-            self.drawing.recipe(layer, number).weights(layer, &fit.pca)
-        });
-        let weights = weights.collect::<Result<Vec<_>, _>>().map_err(numerics)?;
-        let distances = distances(&self.fit.layers, &weights).map_err(numerics)?;
+        let fit = self.seeds.fit;
+        let weights = self.seeds.weights(|layer| self.drawing.recipe(layer, number))?;
+        let distances = self.seeds.distances(&weights)?;
         let folder = options.folder.join(self.drawing.name(number));
         let mut files = Vec::new();
         for &format in &options.formats {
             let path = folder.join(format.file_name());
-            let bytes = self.pretrained.tensors().iter().map(|info| info.bytes).sum();
+            let bytes = self.seeds.pretrained.tensors().iter().map(|info| info.bytes).sum();
             let task = progress.begin(Stage::Write, &path.display().to_string(), Some(bytes));
             self.write_file(&path, format, (&weights, &task))?;
             files.push(path);
         }
-        let layers = self.fit.layers.iter().map(|fit| fit.layer.name.clone());
+        let layers = fit.layers.iter().map(|fit| fit.layer.name.clone());
         let nearest = distances.as_ref().and_then(Distances::nearest);
-        let labels = fit::labels(&self.fit.record);
+        let labels = fit::labels(&fit.record);
         let sampled = Sampled {
             number,
             files,
@@ -172,7 +158,7 @@ impl Model<'_, '_> {
             distance_to_mean: distances.as_ref().map_or(0.0, Distances::to_mean),
             nearest: nearest.and_then(|(seed, _)| labels.get(seed).cloned()),
             distance_to_nearest: nearest.map(|(_, distance)| distance),
-            recipe: self.drawing.metadata(self.fit, number),
+            recipe: self.drawing.metadata(fit, number),
         };
         let path = folder.join("sample.json");
         let json =
@@ -187,8 +173,8 @@ impl Model<'_, '_> {
         format: ModelFormat,
         (weights, task): (&[Vec<f64>], &Task),
     ) -> Result<(), AppError> {
-        let sources = self.sources(weights, task)?;
-        let infos = self.pretrained.tensors();
+        let sources = self.seeds.sources(weights, task)?;
+        let infos = self.seeds.pretrained.tensors();
         let named: Vec<NamedTensor<'_>> = infos
             .iter()
             .zip(&sources)
@@ -203,67 +189,5 @@ impl Model<'_, '_> {
         .map_err(|source| AppError::Write { path: path.to_owned(), source })?;
         let file = file.into_inner().map_err(|error| AppError::file("write", path)(error.into_error()))?;
         file.commit().map_err(AppError::file("write", path))
-    }
-
-    /// Every tensor of the pretrained model: layers of the fit as combinations, the others as they are.
-    fn sources<'s>(&'s self, weights: &[Vec<f64>], task: &'s Task) -> Result<Vec<Tensor<'s>>, AppError> {
-        let numerics = |source| AppError::Analysis { subject: self.fit.record.model.clone(), source };
-        let infos = self.pretrained.tensors().iter();
-        let sources = infos.map(|info| {
-            let at = self.fit.layers.iter().position(|fit| fit.layer.name == info.name);
-            let bytes = match at.and_then(|at| Some((self.vectors.get(at)?, weights.get(at)?))) {
-                Some((vectors, weights)) => {
-                    Bytes::Combined(Combination::new(vectors, weights.clone(), info.dtype).map_err(numerics)?)
-                }
-                None => Bytes::Pretrained(
-                    self.pretrained
-                        .tensor(&info.name)
-                        .map_err(AppError::checkpoint("read", &self.fit.record.pretrained.input))?,
-                ),
-            };
-            Ok(Tensor { dtype: info.dtype, shape: &info.shape, bytes, task })
-        });
-        sources.collect()
-    }
-}
-
-fn distances(fits: &[LayerFit], weights: &[Vec<f64>]) -> Result<Option<Distances>, crate::analysis::AnalysisError> {
-    let mut total: Option<Distances> = None;
-    for (fit, weights) in fits.iter().zip(weights) {
-        let of_layer = Distances::of(&fit.gram, weights)?;
-        match &mut total {
-            Some(total) => total.merge(&of_layer)?,
-            None => total = Some(of_layer),
-        }
-    }
-    Ok(total)
-}
-
-/// A tensor of the new model as the writer wants it.
-struct Tensor<'s> {
-    dtype: Dtype,
-    shape: &'s [usize],
-    bytes: Bytes<'s>,
-    task: &'s Task,
-}
-
-enum Bytes<'s> {
-    Combined(Combination<'s, 's>),
-    Pretrained(TensorView<'s>),
-}
-
-impl TensorSource for Tensor<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-    fn read_le_bytes(&self, start: usize, out: &mut [u8]) -> Result<(), SourceError> {
-        self.task.advance(out.len() as u64);
-        match &self.bytes {
-            Bytes::Combined(combination) => Ok(combination.fill(start, out)?),
-            Bytes::Pretrained(view) => Ok(view.read_le_bytes(start, out)?),
-        }
     }
 }

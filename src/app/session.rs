@@ -8,6 +8,7 @@ use crate::progress::Progress;
 use crate::store::{Store, StoreError};
 use crate::wandb::{ArtifactName, Client, QualifiedName, Run, RunOptions, WandbError, is_registry};
 
+use super::device::Device;
 use super::error::AppError;
 use super::recorded::Recorded;
 
@@ -23,6 +24,8 @@ pub struct Session {
     pub store: Store,
     /// Who watches.
     pub progress: Progress,
+    /// What makes the products of task vectors.
+    pub device: Device,
     /// Entity of names that have none; the key's owner where this is `None`.
     pub entity: Option<String>,
     /// Project of names that have none.

@@ -18,7 +18,7 @@ use super::sniff::{Kind, sniff};
 use super::source::Bytes;
 use super::torch::{Found, TensorLayout};
 use crate::ranges::RangeSet;
-use crate::tensor::{Dtype, TensorView, element_count};
+use crate::tensor::{ByteOrder, Dtype, TensorView, element_count};
 
 /// A repeated (expanded) tensor may come to this many bytes beyond the size of its file.
 const MAX_EXPANDED_EXCESS: u64 = 64 << 20;
@@ -239,6 +239,18 @@ impl Checkpoint {
             Ok(self.parts.get(*part).map_or(0..0, |part| part.span(layout.storage)))
         };
         names.into_iter().map(range).collect()
+    }
+
+    /// The torch archive that all tensors are in, when they are in one, of little byte order.
+    pub(super) fn archive(&self) -> Option<&Part> {
+        let torch = matches!(self.format, Format::Torch | Format::TorchScript);
+        self.parts.first().filter(|part| torch && self.parts.len() == 1 && part.order == ByteOrder::Little)
+    }
+
+    /// A tensor, and where it lies in its storage.
+    pub(super) fn layout(&self, name: &str) -> Option<(&TensorInfo, &TensorLayout)> {
+        let at = *self.by_name.get(name)?;
+        Some((self.tensors.get(at)?, &self.layouts.get(at)?.1))
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

@@ -31,6 +31,9 @@ pub(super) struct Storage {
     pub(super) place: Place,
 }
 
+/// The bytes of a record, in place or inflated.
+pub(super) type Content<'a> = Result<Cow<'a, [u8]>, ZipError>;
+
 /// What the parser of one container gives.
 #[derive(Debug)]
 pub(super) struct Parsed {
@@ -124,6 +127,28 @@ impl Part {
             Some(Place::Range(range)) => range.clone(),
             Some(Place::Pieces(_)) | None => 0..0,
         }
+    }
+
+    /// Name and content of the record that is a storage; nothing in a file without records.
+    pub(super) fn record(&self, storage: usize) -> Option<(&str, Content<'_>)> {
+        let (Some(Place::Record(record)), Some(directory)) = (self.place(storage), &self.directory) else {
+            return None;
+        };
+        Some((directory.name(record), self.content(directory, record)))
+    }
+
+    /// Every record in the order of the archive.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&str, Content<'_>)> {
+        let directory = self.directory.iter();
+        let records = directory.flat_map(|directory| directory.records().map(move |named| (directory, named)));
+        records.map(|(directory, (name, record))| (name, self.content(directory, record)))
+    }
+
+    /// The content of a record, which was compared with its checksum.
+    fn content(&self, directory: &Directory, record: &Record) -> Content<'_> {
+        let content = record_content(directory, record, self.bytes.as_slice())?;
+        directory.verify(record, &content)?;
+        Ok(content)
     }
 
     fn place(&self, storage: usize) -> Option<&Place> {

@@ -1,4 +1,5 @@
-//! Where the bytes of a checkpoint come from: a file mapped read-only, or memory. The only `unsafe` of the crate.
+//! Where the bytes of a checkpoint come from: a file mapped read-only, or memory. The only `unsafe` of the crate
+//! but for what is shared with libtorch (feature `tch`).
 //!
 //! [`ReadAt`] is the seam for bytes that are not all here: the directory of a zip archive is read through it by range.
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Context as _;
-use wandb_pca::app::{LogOptions, Session};
+use wandb_pca::app::{Device, LogOptions, Session};
 use wandb_pca::progress::Progress;
 use wandb_pca::store::Store;
 use wandb_pca::wandb::{CertificateCheck, Client, ClientOptions, Credential};
@@ -38,7 +38,8 @@ impl<'a> Context<'a> {
         for warning in &settings.warnings {
             tracing::warn!("{}", printable(warning));
         }
-        let session = session(&settings, environment, progress)?;
+        let mut session = session(&settings, environment, progress)?;
+        session.device = cli.command.device();
         let typed = [cli.global.entity.clone(), cli.global.project.clone()];
         Ok(Self { settings, session, environment, json: cli.global.json, typed })
     }
@@ -71,6 +72,7 @@ fn session(settings: &Settings, environment: &Environment, progress: &Progress) 
         client,
         store: Store::new(sources::store_dir(environment)?, progress.clone()),
         progress: progress.clone(),
+        device: Device::default(),
         entity: settings.entity.clone(),
         project: settings.project.clone(),
         app_url: settings.app_url.clone(),

@@ -119,6 +119,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 
 fn app_hint(error: &AppError) -> Option<&'static str> {
     match error {
+        AppError::NoLibtorch { .. } => Some("build it with `--features tch`: docs/libtorch.md tells how"),
+        AppError::NotAScript { .. } => Some("save it with `torch.jit.script(model).save(…)` or `torch.jit.trace`"),
+        AppError::OtherTensors { .. } => Some("--partial lets each have tensors that the other lacks"),
         AppError::NotALink { .. } => Some("`wandb-pca artifact rm` deletes versions"),
         AppError::Offline { .. } | AppError::NotInStore { .. } => {
             Some("run it once online, or without WANDB_MODE=offline")

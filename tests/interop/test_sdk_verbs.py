@@ -45,10 +45,10 @@ def test_listed_and_described(project, server, api):
     assert names(ours("artifact", "ls", path, "--type", "dataset")) == ["words"]
 
     versions = ours("artifact", "ls", f"{path}/vit")["artifacts"]
-    for ours, version in zip(versions, api.artifacts("model", f"{path}/vit")):
-        assert ours["name"] == version.qualified_name and ours["digest"] == version.digest
-        assert set(ours["aliases"]) == set(version.aliases) - {version.version}
-        assert (ours["tags"], ours["metadata"], ours["size"]) == (version.tags, version.metadata, version.size)
+    for found, version in zip(versions, api.artifacts("model", f"{path}/vit")):
+        assert found["name"] == version.qualified_name and found["digest"] == version.digest
+        assert set(found["aliases"]) == set(version.aliases) - {version.version}
+        assert (found["tags"], found["metadata"], found["size"]) == (version.tags, version.metadata, version.size)
     assert names(ours("artifact", "ls", f"{path}/vit", "--tag", "good")) == [f"{path}/vit:v1"]
     assert names(ours("artifact", "ls", f"{path}/vit", "--metadata", "seed=1")) == [f"{path}/vit:v0"]
 

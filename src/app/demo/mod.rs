@@ -16,6 +16,7 @@ use crate::wandb::{Client, ClientOptions};
 pub use study::{DemoStudy, demo_study};
 pub use whole_job::{DEMO_PROJECT, DemoFit, DemoOutcome, demo};
 
+use super::device::Device;
 use super::error::AppError;
 use super::session::Session;
 
@@ -42,6 +43,7 @@ pub fn session(server: &Server, folder: &Path, progress: &Progress) -> Result<Se
         client: Some(Client::new(options).map_err(AppError::wandb("reach the embedded server"))?),
         store: Store::new(folder.join("cache").join("artifacts"), progress.clone()),
         progress: progress.clone(),
+        device: Device::default(),
         entity: None,
         project: None,
         app_url: server.base_url().to_owned(),

@@ -149,7 +149,8 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
         None => study.files().fit(&unit.task.id),
         Some(shard) => study.files().shard(&unit.task.id, shard),
     };
-    let (store, whole) = (study.session.store.clone(), study.files().fit(&unit.task.id));
+    let (store, device) = (study.session.store.clone(), study.session.device);
+    let whole = study.files().fit(&unit.task.id);
     run_blocking("the study", move || {
         let (task, inputs) = (unit.task.id.clone(), unit.task.inputs.clone());
         let mut note = UnitNote { task, inputs, shard: unit.shard, first: 0, layers: 0 };
@@ -170,10 +171,11 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
         if let Some(known) = &known {
             progress.note(&format!("{}: {}", unit.ledger_task().id, known.sentence("before")));
         }
-        let reading = Reading { key: None, dtypes: options.dtypes, measure: options.measure, known: known.as_ref() };
-        let (layers, fits) = fit::compute(&pulled, reading, &progress, narrow)?;
+        let reading =
+            Reading { key: None, dtypes: options.dtypes, measure: options.measure, known: known.as_ref(), device };
+        let computed = fit::compute(&pulled, reading, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
-        let fit = Fit::new(fit::record(&options, &pulled, &layers, &fits)?, fits, lock);
+        let fit = Fit::new(fit::record(&options, &pulled, &computed)?, computed.fits, lock);
         let digest = write(&folder, &fit, &note)?;
         if !fit.lock.artifacts.is_empty() {
             roots::register(&store, &folder.join(LOCK_FILE))?;

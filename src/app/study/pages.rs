@@ -87,6 +87,7 @@ fn compare(
         pretrained: whole.pretrained.clone(),
         datasets: parts.iter().map(compared).collect(),
         components: None,
+        backend: whole.backend.clone(),
         layer_globs: whole.layer_globs.clone(),
         layers: whole.layers.clone(),
         left_out: Vec::new(),

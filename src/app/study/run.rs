@@ -69,6 +69,7 @@ pub struct TaskFailure {
 /// What concerns the whole study; what concerns one task is in the outcome.
 pub async fn run(study: &Study, survey: &Survey) -> Result<Outcome, AppError> {
     survey.plan.check()?;
+    study.session.device.check()?;
     let whole = |task| Unit { task, shard: None };
     let units: Vec<Unit> = survey.plan.tasks().into_iter().map(whole).collect();
     let mut outcome = work(study, survey, &units).await?;

@@ -12,7 +12,7 @@ use super::{Study, Unit};
 pub struct TaskStatus {
     /// The task.
     pub task: String,
-    /// `done`, `to do`, `changed`, `running or killed`, `failed`.
+    /// `done`, `to do`, `to reduce` (all shards are done), `changed`, `running or killed`, `failed`.
     pub state: &'static str,
     /// The error, or who works on it.
     pub detail: Option<String>,
@@ -44,6 +44,8 @@ pub fn status(study: &Study, survey: &Survey) -> Result<Vec<TaskStatus>, AppErro
             matches!(ledger.standing(&unit.ledger_task()), Standing::Done { .. })
         };
         let shards_done = (0..of).filter(shard_done).count() as u32;
+        let open = matches!(state, "to do" | "changed");
+        let state = if of > 1 && shards_done == of && open { "to reduce" } else { state };
         let done = matches!(ledger.standing(&task), Standing::Done { .. });
         let seconds = ledger.state(&task.id).filter(|_| done).and_then(|state| state.seconds);
         TaskStatus { task: task.id, state, detail, seconds, shards_done, run }

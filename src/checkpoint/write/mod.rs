@@ -4,6 +4,7 @@
 mod pickle;
 mod safetensors;
 mod torch;
+mod values;
 mod zip;
 
 use std::error::Error;

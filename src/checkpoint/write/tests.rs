@@ -135,3 +135,75 @@ fn errors_name_the_tensor() {
     let twice = [NamedTensor::new("w", &view), NamedTensor::new("w", &view)];
     assert!(matches!(write_safetensors(&mut Vec::new(), &twice), Err(WriteError::DuplicateName { .. })));
 }
+
+/// What `write_with` is given of a tensor: its elements one by one as numbers from `start` on.
+fn counted(shape: &[usize], start: f32) -> TensorView<'static> {
+    let bytes =
+        (0..element_count(shape).unwrap()).flat_map(|at| (start + at as f32).to_le_bytes()).collect::<Vec<u8>>();
+    TensorView::contiguous(Dtype::F32, shape.to_vec(), bytes).unwrap()
+}
+
+fn fixture(name: &str) -> Checkpoint {
+    let path = format!("{}/fixtures/checkpoint/torch-2.13/{name}", env!("CARGO_MANIFEST_DIR"));
+    Checkpoint::open(path.as_ref(), &OpenOptions::default()).unwrap()
+}
+
+fn written_with(checkpoint: &Checkpoint, tensors: &[(&str, TensorView<'_>)]) -> Result<Checkpoint, WriteError> {
+    let tensors: Vec<_> = tensors.iter().map(|(name, view)| NamedTensor::new(name, view)).collect();
+    let mut out = Vec::new();
+    checkpoint.write_with(&mut out, &tensors)?;
+    Ok(open(out))
+}
+
+#[test]
+fn a_script_keeps_everything_but_the_values_that_are_replaced() {
+    let cases = [
+        ("scripted.pt", "bn.running_mean"),
+        ("state_dict.pt", "conv.weight"),
+        ("views.pt", "transposed"),
+        ("deflated.pt", "conv.weight"),
+    ];
+    for (name, tensor) in cases {
+        let before = fixture(name);
+        let chosen = before.tensors().iter().find(|info| info.name == tensor).unwrap();
+        let values = counted(&chosen.shape, 0.5);
+        let after = written_with(&before, &[(&chosen.name, values.clone())]).unwrap();
+        assert_eq!(after.format(), before.format(), "{name}");
+        assert_eq!(after.tensors(), before.tensors(), "{name}");
+        assert_eq!(le_bytes(&after.tensor(&chosen.name).unwrap()), le_bytes(&values), "{name}");
+        let untouched = before.tensors().iter().filter(|info| info.storage != chosen.storage);
+        for info in untouched {
+            let of = |checkpoint: &Checkpoint| le_bytes(&checkpoint.tensor(&info.name).unwrap());
+            assert_eq!(of(&after), of(&before), "{name}: {}", info.name);
+        }
+    }
+}
+
+#[test]
+fn tensors_that_share_elements_get_one_value_or_none() {
+    let before = fixture("state_dict.pt");
+    let tied = before.tensors().iter().find(|info| info.tied_to.is_some() && info.dtype == Dtype::F32).unwrap();
+    let first = &before.tensors()[tied.tied_to.unwrap()];
+    let same = [(first.name.as_str(), counted(&first.shape, 1.0)), (tied.name.as_str(), counted(&tied.shape, 1.0))];
+    let after = written_with(&before, &same).unwrap();
+    assert_eq!(le_bytes(&after.tensor(&tied.name).unwrap()), le_bytes(&same[1].1));
+    let differ = [same[0].clone(), (tied.name.as_str(), counted(&tied.shape, 2.0))];
+    let error = written_with(&before, &differ).unwrap_err();
+    assert!(error.to_string().contains("shares elements"), "{error}");
+}
+
+#[test]
+fn values_that_do_not_fit_the_archive_are_refused() {
+    let script = fixture("scripted.pt");
+    let info = script.tensors().iter().find(|info| info.dtype == Dtype::F32).unwrap();
+    let name = info.name.as_str();
+    let longer: Vec<usize> = info.shape.iter().chain(&[2]).copied().collect();
+    let doubles = pattern(Dtype::F64, &info.shape);
+    for odd in [("nowhere", counted(&[1], 0.0)), (name, counted(&longer, 0.0)), (name, doubles)] {
+        let error = written_with(&script, &[odd]).unwrap_err();
+        assert!(matches!(error, WriteError::Unsupported { .. }), "{error}");
+    }
+    let legacy = fixture("legacy_state_dict.pth");
+    let error = written_with(&legacy, &[(name, counted(&info.shape, 0.0))]).unwrap_err();
+    assert!(error.to_string().contains("one torch archive"), "{error}");
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use wandb_pca::analysis::Grouping;
+use wandb_pca::app::Device;
 
 /// `compare`
 #[derive(Debug, Args)]
@@ -20,6 +21,10 @@ pub(crate) struct Compare {
     /// Which rows to print: of layers put together, or of single layers. The files have all of them
     #[arg(long, value_enum, default_value_t = GroupArg::Model)]
     pub(crate) group: GroupArg,
+    /// Multiply by libtorch on `cpu` or `cuda:N`, or on the first GPU where that is expected to be faster (`auto`)
+    /// [default: built-in]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
     /// Folder for the comparison [default: compare-<names>]. Products that one there has are not made again
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -3,6 +3,7 @@
 mod artifact;
 mod cache;
 mod compare;
+mod evaluate;
 pub(crate) mod study;
 pub(crate) mod sweep;
 mod sync;
@@ -12,13 +13,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use wandb_pca::app::LockMode;
+use wandb_pca::app::{Device, LockMode};
 
 pub(crate) use artifact::{
     Alias, Artifact, Digest, Edit, Get, Info, Lineage, Link, LinkTo, Ls, Put, Rm, Tag, Unlink, Verify,
 };
 pub(crate) use cache::{Cache, CacheLs, CachePrune, CacheVerify};
 pub(crate) use compare::{Compare, GroupArg};
+pub(crate) use evaluate::Evaluate;
 pub(crate) use sync::Sync;
 
 /// Task-vector PCA over Weights & Biases artifacts.
@@ -129,6 +131,8 @@ pub(crate) enum Command {
     Sample(Sample),
     /// How the seeds of several datasets lie to each other: principal angles, overlap, joint PCA
     Compare(Compare),
+    /// How well weights do: a TorchScript module with those of a checkpoint, or of a fit's seeds and samples (needs libtorch)
+    Evaluate(Evaluate),
     /// Write fits as one self-contained HTML page
     Report(Report),
     /// List the tensors of a checkpoint file or artifact
@@ -156,6 +160,19 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// What makes the products of task vectors.
+    pub(crate) fn device(&self) -> Device {
+        let device = match self {
+            Self::Fit(args) => args.device,
+            Self::Compare(args) => args.device,
+            Self::Evaluate(args) => args.device,
+            Self::Study(study::Study::Run(args)) => args.device,
+            Self::Study(study::Study::Shard(args)) => args.device,
+            _ => None,
+        };
+        device.unwrap_or_default()
+    }
+
     /// How many times it answers Ctrl-C itself, to end its work in order; the next one ends it.
     pub(crate) fn own_interruptions(&self) -> usize {
         match self {
@@ -226,6 +243,10 @@ pub(crate) struct Fit {
     /// takes minutes for a ViT-B/16. Implies --interference
     #[arg(long)]
     pub(crate) sti: bool,
+    /// Multiply by libtorch on `cpu` or `cuda:N`, or on the first GPU where that is expected to be faster (`auto`)
+    /// [default: built-in]
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["interference", "sti"])]
+    pub(crate) device: Option<Device>,
     /// Write the tables as CSV too
     #[arg(long)]
     pub(crate) csv: bool,

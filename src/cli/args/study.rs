@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use wandb_pca::app::Device;
 use wandb_pca::study::ShardId;
 
 /// `study …`
@@ -70,6 +71,10 @@ pub(crate) struct Run {
     /// Where to compute
     #[arg(long, value_enum, default_value_t = Engine::Local)]
     pub(crate) engine: Engine,
+    /// Multiply by libtorch on `cpu` or `cuda:N`, or on the first GPU where that is expected to be faster (`auto`)
+    /// [default: built-in]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
     /// Give up after this many failed cells
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_failures: Option<u32>,
@@ -104,4 +109,8 @@ pub(crate) struct Shard {
     /// Which part, from 1: `3/16` is the third of sixteen
     #[arg(value_name = "I/N")]
     pub(crate) part: ShardId,
+    /// Multiply by libtorch on `cpu` or `cuda:N`, or on the first GPU where that is expected to be faster (`auto`)
+    /// [default: built-in]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
 }

@@ -6,6 +6,7 @@ mod cache;
 mod compare;
 mod demo;
 mod demo_study;
+mod evaluate;
 mod fit;
 mod inspect;
 mod located;
@@ -41,6 +42,7 @@ pub(crate) async fn dispatch(
         Command::Fit(args) => fit::fit(&context, args).await.map(Some),
         Command::Sample(args) => sample::sample(&context, args).await.map(Some),
         Command::Compare(args) => compare::compare(&context, args).await.map(Some),
+        Command::Evaluate(args) => evaluate::evaluate(&context, args).await.map(Some),
         Command::Report(args) => report::report(&context, args).await.map(Some),
         Command::Inspect(args) => inspect::inspect(&context, args).await.map(Some),
         Command::Study(args) => study::dispatch(&context, args).await.map(Some),

@@ -244,7 +244,9 @@ fn shard_command(study: &Study, args: &args::Run) -> anyhow::Result<Vec<String>>
     let program = std::env::current_exe().context("cannot find this program")?;
     let words = ["--offline".to_owned(), "study".to_owned(), "shard".to_owned(), absolute(&args.study.file)?];
     let folder = ["--out".to_owned(), absolute(&study.folder)?, "--shards".to_owned(), study.spec.shards.to_string()];
-    Ok(std::iter::once(absolute(&program)?).chain(words).chain(folder).collect())
+    let device = args.device.map(|device| ["--device".to_owned(), device.to_string()]);
+    let options = folder.into_iter().chain(device.into_iter().flatten());
+    Ok(std::iter::once(absolute(&program)?).chain(words).chain(options).collect())
 }
 
 async fn show_status(context: &Context<'_>, file: &args::File) -> anyhow::Result<Output> {
