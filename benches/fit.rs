@@ -4,14 +4,14 @@
 //!
 //! ```text
 //! cargo bench --bench fit -- [--dir FOLDER] [--python PYTHON] [--seeds N] [--repeat N] [--model vit-b-16|small]
-//!                            [--curve 10,20,40,70]
+//!                            [--curve 10,20,40,70] [--sti]
 //! RUSTFLAGS="--cfg avx2_only" cargo bench --bench fit     # what CPUs without AVX-512 get
 //! ```
 //!
 //! With `--features tch` libtorch's time on the CPU is printed beside (docs/libtorch.md).
 //!
 //! `--curve` measures the fit alone for several numbers of seeds: how time grows with N. `--model small --seeds 70` is the shape
-//! of 7 datasets × 10 seeds.
+//! of 7 datasets × 10 seeds. `--sti` measures singular task interference too, once, which takes minutes.
 //!
 //! Checkpoints are made in FOLDER where they are not there yet (4.7 GB for 10 seeds), otherwise in a temporary folder.
 
@@ -53,6 +53,7 @@ fn main() -> Result<(), Failure> {
         Some("interference") => {
             worker(|| told(&fit(options.folder()?, options.seeds, (false, Measure::Interference))?))
         }
+        Some("sti") => worker(|| told(&fit(options.folder()?, options.seeds, (false, Measure::SingularInterference))?)),
         Some("sample") => worker(|| sample(options.folder()?, options.seeds)),
         Some("floor") => worker(|| floor(options.folder()?, options.seeds)),
         Some(other) => Err(format!("no such worker: {other}").into()),
@@ -68,17 +69,23 @@ struct Options {
     seeds: usize,
     repeat: usize,
     small: bool,
+    sti: bool,
     curve: Vec<usize>,
     worker: Option<String>,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, Failure> {
+        let (curve, worker) = (Vec::new(), None);
         let mut options =
-            Self { dir: None, python: None, seeds: 10, repeat: 5, small: false, curve: Vec::new(), worker: None };
+            Self { dir: None, python: None, seeds: 10, repeat: 5, small: false, sti: false, curve, worker };
         while let Some(flag) = args.next() {
             // What cargo itself passes.
             if flag == "--bench" {
+                continue;
+            }
+            if flag == "--sti" {
+                options.sti = true;
                 continue;
             }
             let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -324,6 +331,9 @@ fn compare(options: &Options) -> Result<(), Failure> {
     println!("fit / floor = {:.2}, without CRC-32 {:.2}", ratio(&fit), ratio(&unchecked));
     measure(options.repeat, || worker("fit-sure"))?.print("fit, jackknife and null model");
     measure(options.repeat.min(3), || worker("interference"))?.print("fit, signs and largest parameters");
+    if options.sti {
+        measure(1, || worker("sti"))?.print("the same and singular task interference");
+    }
     measure(options.repeat.min(3), || worker("sample"))?.print("sample: the mean, one file written");
     let Some(python) = &options.python else {
         println!("the notebook's path was not measured: give --python a Python with torch and scikit-learn");

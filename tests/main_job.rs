@@ -399,3 +399,92 @@ fn inputs_that_are_none_are_told_apart() {
     refused(&run(&["sample", folder.path().to_str().unwrap()]), 1, &["is not a fit", "hint:"]);
     refused(&run(&["frobnicate"]), 2, &["frobnicate"]);
 }
+
+/// A checkpoint of layers of any dtype.
+fn typed(path: &Path, tensors: &[(&str, Dtype, &[f64])]) {
+    let bytes = |dtype, values: &[f64]| -> Vec<u8> {
+        let of = |x: f64| match dtype {
+            Dtype::F64 => x.to_le_bytes().to_vec(),
+            Dtype::F16 => half::f16::from_f64(x).to_le_bytes().to_vec(),
+            Dtype::Bf16 => half::bf16::from_f64(x).to_le_bytes().to_vec(),
+            _ => (x as f32).to_le_bytes().to_vec(),
+        };
+        values.iter().flat_map(|&x| of(x)).collect()
+    };
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|&(name, dtype, x)| (name, TensorView::contiguous(dtype, vec![x.len()], bytes(dtype, x)).unwrap()))
+        .collect();
+    let named: Vec<_> = views.iter().map(|(name, view)| NamedTensor::new(name, view)).collect();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    write_torch(&mut fs::File::create(path).unwrap(), &named).unwrap();
+}
+
+#[test]
+fn odd_models_are_fitted_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).join("trained.ckpt");
+    let evil = "h.0.<b onclick=alert(1)>&amp;\"w";
+    // Two seeds; more seeds than parameters; alike; frozen; constant; all dtypes.
+    let pretrained: [(&str, Dtype, &[f64]); 5] = [
+        (evil, Dtype::F32, &[1.0, 2.0, 3.0]),
+        ("h.0.one", Dtype::F64, &[1.0]),
+        ("h.1.frozen", Dtype::F16, &[0.5; 4]),
+        ("h.1.same", Dtype::Bf16, &[0.0; 2]),
+        ("scalar", Dtype::F64, &[1e300]),
+    ];
+    typed(&at("pt"), &pretrained);
+    for seed in 0..4u8 {
+        let x = f64::from(seed);
+        let mut tensors = pretrained;
+        let (moved, one) = ([1.0 + x, 2.0, 3.0], [1.0 + x * x]);
+        tensors[0].2 = &moved;
+        tensors[1].2 = &one;
+        tensors[3].2 = &[0.25, -0.25];
+        if seed == 3 {
+            // Widened exactly: these values are the same in every dtype.
+            tensors[0].1 = Dtype::F16;
+            tensors[1].1 = Dtype::Bf16;
+        }
+        typed(&at(&format!("ft_{seed}")), &tensors);
+    }
+    let run = |seeds: &str, more: &[&str]| {
+        let inputs = ["fit", "--pretrained", "pt/trained.ckpt", "--finetuned", "ft_{seed}/trained.ckpt", "--json"];
+        let arguments = [&inputs[..], &["--out", "fit", "--interference", "--seeds", seeds], more].concat();
+        command(&arguments).current_dir(folder.path()).output().unwrap()
+    };
+    refused(&run("0..3", &[]), 1, &["ft_3/trained.ckpt", "dtype F16", "--mixed-dtypes"]);
+    let fit = json(&run("0..3", &["--mixed-dtypes"]));
+    let layer = |at: usize| &fit["layers"][at];
+    let number = |at: usize, key: &str| layer(at)[key].as_f64().unwrap();
+    assert_eq!(layer(0)["layer"], evil);
+    // 0, 1, 2, 3 along one axis, and 0, 1, 4, 9 of one parameter, which has one component.
+    assert!((number(0, "total_variance") - 5.0 / 3.0).abs() < 1e-12);
+    assert_eq!(layer(0)["explained_variance_ratio"][0], 1.0);
+    assert!((number(1, "total_variance") - 49.0 / 3.0).abs() < 1e-12);
+    assert_eq!(layer(1)["explained_variance"].as_array().unwrap().len(), 1);
+    for degenerate in [2, 3, 4] {
+        assert_eq!(layer(degenerate)["degenerate"], true);
+        assert_eq!(layer(degenerate)["explained_variance_ratio"], Value::Null);
+        assert_eq!(number(degenerate, "total_variance"), 0.0);
+    }
+    assert!((number(3, "mean_cosine") - 1.0).abs() < 1e-12 && layer(2)["mean_cosine"] == Value::Null);
+    assert_eq!((layer(3)["sign_conflict"].as_f64(), layer(3)["mass_top_10"].as_f64()), (Some(0.0), Some(0.5)));
+    // Two seeds: one component, and nothing to leave out.
+    let two = json(&run("0,2", &[]));
+    let first = &two["layers"][0];
+    assert!((first["total_variance"].as_f64().unwrap() - 2.0).abs() < 1e-12);
+    assert_eq!(first["explained_variance_ratio"], serde_json::json!([1.0, 0.0]));
+    assert_eq!(first["total_variance_error"], Value::Null);
+    // Everything goes on from there: a model, a page, on which a name is text.
+    json(&command(&["sample", "fit", "--json", "--scale", "mean"]).current_dir(folder.path()).output().unwrap());
+    let mean = Checkpoint::open(&folder.path().join("fit/samples/mean/trained.ckpt"), &OpenOptions::default()).unwrap();
+    let mut values = [0.0; 3];
+    mean.tensor(evil).unwrap().read_f64(0, &mut values).unwrap();
+    assert_eq!(values, [2.0, 2.0, 3.0]);
+    let report = command(&["report", "fit", "--plots", "--json"]).current_dir(folder.path()).output().unwrap();
+    assert!(json(&report)["files"].as_array().unwrap().len() > 4);
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("h.<wbr>0.<wbr>&lt;b onclick=alert(1)&gt;&amp;amp;") && !page.contains("<b onclick"));
+    refused(&run("1", &[]), 1, &["at least two", "hint:"]);
+}

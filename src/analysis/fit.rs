@@ -24,7 +24,7 @@ pub enum Measure {
     /// Nothing.
     #[default]
     Gram,
-    /// [`Interference`], which looks at every parameter by itself and takes a second pass: about twice the time. The first
+    /// [`Interference`], which looks at every parameter by itself and takes a second pass: some five times the work. The first
     /// of its passes makes the Gram too, built in, whatever the backend.
     Interference,
     /// The same and its singular part: a singular value decomposition for each matrix of each checkpoint, seconds each for

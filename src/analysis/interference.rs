@@ -118,14 +118,19 @@ impl Counts {
         self.columns.clear(tile.width());
         for (seed, (cuts, tallies)) in cuts.iter().zip(&mut self.tallies).enumerate() {
             let (row, bounds) = (tile.row(seed), cuts.map(|cut| cut.bounds()));
-            let mut above = [Above::default(); BOUNDS];
-            kernel.scan(row, (&bounds, 0.0), (&mut above, &mut self.columns), |at| {
-                cuts.iter().zip(tallies.iter_mut()).for_each(|(cut, tally)| tally.add(cut, row[at]));
-            });
-            for (tally, above) in tallies.iter_mut().zip(above) {
-                tally.above.count += above.count;
-                tally.above.squares += above.squares;
+            if tile.is_zero(seed) {
+                cuts.iter().zip(tallies).for_each(|(cut, tally)| tally.add_zeros(cut, row.len()));
+                continue;
             }
+            let mut above = [Above::default(); BOUNDS];
+            kernel.count(row, &bounds, (&mut above, &mut self.columns), |at, which| {
+                for (k, (cut, tally)) in cuts.iter().zip(tallies.iter_mut()).enumerate() {
+                    if which >> k & 1 == 1 {
+                        tally.add(cut, row[at]);
+                    }
+                }
+            });
+            tallies.iter_mut().zip(above).for_each(|(tally, above)| tally.count(above));
         }
         self.conflicts += self.columns.conflicts();
     }
@@ -177,14 +182,16 @@ impl Found {
         for (seed, (cuts, collected)) in cuts.iter().zip(collected).enumerate() {
             let (row, bounds) = (tile.row(seed), cuts.map(|cut| cut.bounds()));
             let [.., kept] = bounds;
-            kernel.scan(row, (&bounds, kept.high), (&mut [Above::default(); BOUNDS], columns), |at| {
-                let size = row[at].abs();
-                for (bounds, collected) in bounds.iter().zip(collected.iter_mut()) {
-                    if size >= bounds.low && size < bounds.high {
-                        collected.push(size.to_bits());
+            if tile.is_zero(seed) && bounds.iter().all(|bounds| bounds.low > 0.0 || !bounds.shown) {
+                continue;
+            }
+            kernel.pick(row, (&bounds, kept.high), columns, |at, which| {
+                for (k, collected) in collected.iter_mut().enumerate() {
+                    if which >> k & 1 == 1 {
+                        collected.push(row[at].abs().to_bits());
                     }
                 }
-                if size >= kept.low && size < kept.high {
+                if which >> (BOUNDS - 1) == 1 {
                     doubtful.push((at, seed));
                 }
             });

@@ -50,6 +50,11 @@ impl Tile {
         self.zero[row] = zero;
     }
 
+    /// Whether a row was said to hold nothing but zeros.
+    pub(super) fn is_zero(&self, row: usize) -> bool {
+        self.zero[row]
+    }
+
     fn all_zero(&self, rows: Range<usize>) -> bool {
         self.zero[rows].iter().all(|&zero| zero)
     }

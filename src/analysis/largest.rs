@@ -59,7 +59,8 @@ impl Cut {
             (_, Some(value)) => (value, value),
             (_, None) => (self.low, self.high),
         };
-        Bounds { low: f64::from_bits(low), high: f64::from_bits(high) }
+        // All values between are the same where there is room for one only: counting them is enough.
+        Bounds { low: f64::from_bits(low), high: f64::from_bits(high), shown: high > low + 1 }
     }
 
     fn value(&self) -> Option<u64> {
@@ -74,7 +75,7 @@ impl Cut {
     /// Narrows it down by what a pass counted.
     pub(super) fn narrow(&mut self, tally: &Tally) {
         let Tally { above, bins } = tally;
-        let between: u64 = bins.iter().map(|bin| bin.count).sum();
+        let between = above.from_low - above.count;
         self.between = None;
         if self.rank <= above.count {
             (self.low, self.high) = (self.high, BEYOND);
@@ -85,6 +86,10 @@ impl Cut {
             return;
         }
         self.above = *above;
+        if self.high == self.low + 1 {
+            self.between = Some(between);
+            return;
+        }
         for bin in bins.iter().rev() {
             if self.rank <= self.above.count + bin.count {
                 (self.low, self.high, self.between) = (bin.least, bin.most + 1, Some(bin.count));
@@ -136,7 +141,7 @@ struct Bin {
 /// What one pass counts for one cut.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
-    pub(super) above: Above,
+    above: Above,
     bins: Vec<Bin>,
 }
 
@@ -146,7 +151,26 @@ impl Tally {
         Self { above: Above::default(), bins: vec![empty; BINS as usize] }
     }
 
-    /// Counts a value, where it lies between the cut's bounds.
+    /// Counts values by their number.
+    pub(super) fn count(&mut self, above: Above) {
+        self.above.count += above.count;
+        self.above.squares += above.squares;
+        self.above.from_low += above.from_low;
+    }
+
+    /// Counts values that are all 0.
+    pub(super) fn add_zeros(&mut self, cut: &Cut, count: usize) {
+        if cut.bounds().low > 0.0 {
+            return;
+        }
+        self.above.from_low += count as u64;
+        if let Some(bin) = self.bins.first_mut().filter(|_| cut.low == 0) {
+            bin.count += count as u64;
+            bin.least = 0;
+        }
+    }
+
+    /// Counts a value that is shown, where it lies between the cut's bounds.
     pub(super) fn add(&mut self, cut: &Cut, x: f64) {
         let bits = x.abs().to_bits();
         if bits < cut.low || bits >= cut.high {
@@ -162,8 +186,7 @@ impl Tally {
 
     /// Adds what was counted elsewhere.
     pub(super) fn merge(&mut self, other: &Self) {
-        self.above.count += other.above.count;
-        self.above.squares += other.above.squares;
+        self.count(other.above);
         for (bin, other) in self.bins.iter_mut().zip(&other.bins) {
             bin.count += other.count;
             bin.squares += other.squares;
@@ -239,11 +262,12 @@ mod tests {
         while !cut.is_narrow() {
             let (bounds, mut tally) = (cut.bounds(), Tally::new());
             for &x in values {
-                if x.abs() >= bounds.high {
-                    tally.above.count += 1;
-                    tally.above.squares += x * x;
+                let (beyond, from_low) = (x.abs() >= bounds.high, x.abs() >= bounds.low);
+                let squares = if beyond { x * x } else { 0.0 };
+                tally.count(Above { count: beyond.into(), squares, from_low: from_low.into() });
+                if bounds.shown {
+                    tally.add(cut, x);
                 }
-                tally.add(cut, x);
             }
             cut.narrow(&tally);
             passes += 1;

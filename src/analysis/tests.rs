@@ -318,6 +318,28 @@ fn hundreds_of_seeds_give_the_gram_of_pairs() {
 }
 
 #[test]
+fn the_gram_of_any_mix_of_dtypes_is_that_of_the_values() {
+    let dtypes = [Dtype::F16, Dtype::Bf16, Dtype::F32, Dtype::F64];
+    // Multiples of 1/8 below 16: the same number in every dtype.
+    let value = |row: usize, at: usize| ((row * 31 + at * 17) % 255) as f64 / 8.0 - 16.0;
+    let view = |row: usize, dtype: Dtype| {
+        let of = |x: f64| match dtype {
+            Dtype::F16 => half::f16::from_f64(x).to_le_bytes().to_vec(),
+            Dtype::Bf16 => half::bf16::from_f64(x).to_le_bytes().to_vec(),
+            Dtype::F32 => (x as f32).to_le_bytes().to_vec(),
+            _ => x.to_le_bytes().to_vec(),
+        };
+        let bytes: Vec<u8> = (0..1003).flat_map(|at| of(value(row, at))).collect();
+        TensorView::contiguous(dtype, vec![1003], bytes).unwrap()
+    };
+    for pretrained in dtypes {
+        let mixed = TaskVectors::new("w", view(9, pretrained), (0..8).map(|row| view(row, dtypes[row % 4])).collect());
+        let widened = TaskVectors::new("w", view(9, Dtype::F64), (0..8).map(|row| view(row, Dtype::F64)).collect());
+        assert_eq!(mixed.unwrap().gram(&silent()).unwrap(), widened.unwrap().gram(&silent()).unwrap());
+    }
+}
+
+#[test]
 fn a_weight_that_is_not_finite_is_named() {
     let (pretrained, mut seeds) = model(3, 100_000, 4);
     seeds[2][99_999] = f32::NEG_INFINITY;
@@ -407,6 +429,34 @@ proptest! {
                 prop_assert!((a - b).abs() <= 1e-10 * total, "{} {}", a, b);
             }
         }
+    }
+
+    #[test]
+    fn interference_does_not_change_with_the_order_of_seeds_the_scale_or_the_sign_and_conflicts_add_up(
+        n in 2usize..7,
+        d in 1usize..40,
+        cut in 0usize..40,
+        values in proptest::collection::vec(-8i32..9, 280),
+    ) {
+        let x: Vec<f64> = values[..n * d].iter().map(|&x| f64::from(x)).collect();
+        let of = |x: &[f64], d: usize| rows(x, d).gram_and_interference(&silent()).unwrap().1;
+        let found = of(&x, d);
+        let reversed: Vec<f64> = x.chunks_exact(d).rev().flatten().copied().collect();
+        for other in [of(&reversed, d), of(&x.iter().map(|x| -0.25 * x).collect::<Vec<_>>(), d)] {
+            prop_assert_eq!(found.sign_conflict, other.sign_conflict);
+            prop_assert_eq!(found.sign_conflict_trimmed, other.sign_conflict_trimmed);
+            for (a, b) in found.mass_top.iter().zip(other.mass_top) {
+                prop_assert!(a.is_some() == b.is_some() && (a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs() < 1e-12);
+            }
+        }
+        prop_assert!(found.sign_conflict_trimmed <= found.sign_conflict);
+        let cut = cut.min(d);
+        let part = |range: std::ops::Range<usize>| -> f64 {
+            let width = range.len();
+            let part: Vec<f64> = x.chunks_exact(d).flat_map(|row| row[range.clone()].to_vec()).collect();
+            if width == 0 { 0.0 } else { of(&part, width).sign_conflict * width as f64 }
+        };
+        prop_assert!((part(0..cut) + part(cut..d) - found.sign_conflict * d as f64).abs() < 1e-9);
     }
 
     #[test]

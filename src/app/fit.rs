@@ -58,6 +58,8 @@ pub struct FitOptions {
     pub null_draws: usize,
     /// How many components of each layer are written as tensors, beside the fit.
     pub components: Option<usize>,
+    /// Whether a layer may have another floating-point dtype in some checkpoints than in the pretrained one.
+    pub dtypes: DtypeRule,
     /// What is counted besides the Grams.
     pub measure: Measure,
     /// How much of each artifact's file is fetched when `layer_globs` select some of its layers.
@@ -82,6 +84,7 @@ impl FitOptions {
             layer_globs: Vec::new(),
             null_draws: NULL_DRAWS,
             components: None,
+            dtypes: DtypeRule::Same,
             measure: Measure::default(),
             key: None,
             file: None,
@@ -204,7 +207,9 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
         if let Some(known) = &known {
             progress.note(&known.sentence(&format!("the fit in {}", options.folder.display())));
         }
-        let reading = Reading { key: options.key.clone(), measure: options.measure, known: known.as_ref(), device };
+        let dtypes = options.dtypes;
+        let reading =
+            Reading { key: options.key.clone(), dtypes, measure: options.measure, known: known.as_ref(), device };
         let computed = compute(&pulled, reading, &progress, |layers| match &select {
             Some(globs) => layers.select(|layer| globs.is_match(&layer.name)),
             None => Ok(layers),
@@ -229,6 +234,8 @@ pub(super) async fn make(session: &Session, mut planned: PlannedFit) -> Result<F
 pub(super) struct Reading<'k> {
     /// Nested dictionary that holds the weights.
     pub(super) key: Option<String>,
+    /// Which dtypes a layer may have.
+    pub(super) dtypes: DtypeRule,
     /// What is measured besides; nothing where something is known.
     pub(super) measure: Measure,
     /// What an earlier fit knows, which is not made again.
@@ -248,7 +255,7 @@ pub(super) struct Computed {
 /// Opens, aligns, narrows and fits. The checkpoints are mapped, so that this touches every weight once and keeps none.
 pub(super) fn compute(
     pulled: &[Pulled],
-    Reading { key, measure, known, device }: Reading<'_>,
+    Reading { key, dtypes, measure, known, device }: Reading<'_>,
     progress: &Progress,
     narrow: impl FnOnce(Layers) -> Result<Layers, AnalysisError>,
 ) -> Result<Computed, AppError> {
@@ -260,7 +267,7 @@ pub(super) fn compute(
     let Some((pretrained, fine_tuned)) = infos.split_first() else {
         return Err(AppError::Worker { what: "the fit" });
     };
-    let layers = align(pretrained, fine_tuned, DtypeRule::Same).and_then(narrow).map_err(subject)?;
+    let layers = align(pretrained, fine_tuned, dtypes).and_then(narrow).map_err(subject)?;
     let bytes = layers.layers.iter().map(|layer| (layer.parameters * layer.dtype.size()) as u64).sum::<u64>();
     let task = progress.begin(Stage::Compute, "task vectors", Some(bytes * checkpoints.len() as u64));
     let open_layer = |layer: &Layer| task_vectors(&checkpoints, pulled, (layer, Checkpoint::tensor_to_compare));

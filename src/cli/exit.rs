@@ -228,10 +228,10 @@ fn analysis_hint(error: &AnalysisError) -> Option<&'static str> {
     match error {
         AnalysisError::TooFewSeeds { .. } => Some("give at least two seeds; ten are a good start"),
         AnalysisError::NonFinite { .. } => Some("that training diverged: leave the seed out, or leave the layer out"),
-        AnalysisError::MissingLayer { .. }
-        | AnalysisError::ExtraLayer { .. }
-        | AnalysisError::ShapeMismatch { .. }
-        | AnalysisError::DtypeMismatch { .. } => {
+        AnalysisError::DtypeMismatch { .. } => Some(
+            "--mixed-dtypes takes them as they are; the coarser one's rounding then counts as part of the task vector",
+        ),
+        AnalysisError::MissingLayer { .. } | AnalysisError::ExtraLayer { .. } | AnalysisError::ShapeMismatch { .. } => {
             Some("all checkpoints must come from the same model; `wandb-pca inspect` shows what each one holds")
         }
         _ => None,

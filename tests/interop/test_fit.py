@@ -162,6 +162,14 @@ def test_components_and_interference_agree_with_numpy(checkpoints, tmp_path):
         x = task_vectors(tensors, row["layer"])
         both = (x > 0).any(axis=0) & (x < 0).any(axis=0)
         assert row["sign_conflict"] == both.mean()
+        size = numpy.sort(numpy.abs(x), axis=1)[:, ::-1]
+        top = lambda share: int(numpy.ceil(share * x.shape[1]))
+        kept = numpy.where(numpy.abs(x) >= size[:, top(0.2) - 1, None], x, 0)
+        assert row["sign_conflict_trimmed"] == ((kept > 0).any(axis=0) & (kept < 0).any(axis=0)).mean()
+        moving = (x != 0).any(axis=1)
+        for share, key in [(0.01, "mass_top_1"), (0.1, "mass_top_10")]:
+            mass = [(sizes[: top(share)] ** 2).sum() / (sizes**2).sum() for sizes in size[moving]]
+            assert row[key] == (pytest.approx(numpy.mean(mass), rel=1e-9) if mass else None)
         numpy.testing.assert_allclose(written[f"{row['layer']}/mean"].ravel(), x.mean(axis=0), rtol=1e-5, atol=1e-9)
         if row["degenerate"]:
             continue

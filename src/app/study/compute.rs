@@ -171,7 +171,8 @@ pub(super) async fn compute(study: &Study, survey: &Survey, order: Order<'_>) ->
         if let Some(known) = &known {
             progress.note(&format!("{}: {}", unit.ledger_task().id, known.sentence("before")));
         }
-        let reading = Reading { key: None, measure: options.measure, known: known.as_ref(), device };
+        let reading =
+            Reading { key: None, dtypes: options.dtypes, measure: options.measure, known: known.as_ref(), device };
         let computed = fit::compute(&pulled, reading, &progress, narrow)?;
         let lock = Lock::new(pulled.iter().filter_map(|pulled| pulled.locked.clone()).collect());
         let fit = Fit::new(fit::record(&options, &pulled, &computed)?, computed.fits, lock);

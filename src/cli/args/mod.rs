@@ -232,7 +232,11 @@ pub(crate) struct Fit {
     /// model, and two more passes
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) components: Option<u32>,
-    /// Count conflicts of signs and what the largest parameters hold: a second pass, about twice the time of a fit
+    /// Take layers whose floating-point dtype differs between checkpoints, widened exactly. The rounding of the coarser one then
+    /// counts as part of the task vector
+    #[arg(long)]
+    pub(crate) mixed_dtypes: bool,
+    /// Count conflicts of signs and what the largest parameters hold: a second pass, about five times the work of a fit
     #[arg(long)]
     pub(crate) interference: bool,
     /// Singular task interference of every matrix too: a singular value decomposition for each layer and checkpoint, which

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use wandb_pca::analysis::Measure;
+use wandb_pca::analysis::{DtypeRule, Measure};
 use wandb_pca::app::{self, AppError, Extent, Fit, FitRecord, Input, Logged};
 use wandb_pca::report::input::Verified;
 use wandb_pca::report::rows::{GroupRow, LayerRow, groups_table};
@@ -34,6 +34,9 @@ pub(super) async fn fit(context: &Context<'_>, args: &args::Fit) -> anyhow::Resu
     options.file = args.file.clone();
     options.null_draws = args.null_draws as usize;
     options.components = args.components.map(|count| count as usize);
+    if args.mixed_dtypes {
+        options.dtypes = DtypeRule::AnyFloat;
+    }
     options.measure = match (args.sti, args.interference) {
         (true, _) => Measure::SingularInterference,
         (false, true) => Measure::Interference,

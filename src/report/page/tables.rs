@@ -63,7 +63,14 @@ pub(super) fn header(html: &mut Html, column: &Column) {
 
 pub(super) fn write_cell(html: &mut Html, cell: &Cell<'_>) {
     match *cell {
-        Cell::Name(name) => html.raw("<td class=\"name\">").text(name),
+        Cell::Name(name) => {
+            html.raw("<td class=\"name\">");
+            // Where a name is too long it breaks behind a dot.
+            for part in name.split_inclusive('.') {
+                html.text(part).raw(if part.ends_with('.') { "<wbr>" } else { "" });
+            }
+            &mut *html
+        }
         Cell::Word(name) => html.raw("<td class=\"name word\">").text(name),
         Cell::Whole(Some(value)) => {
             html.raw("<td class=\"number\" data-value=\"").count(value).raw("\">").text(&number::count(value))

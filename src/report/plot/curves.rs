@@ -54,6 +54,10 @@ fn draw_spectra(spectra: &Spectra<'_>, title: &str, curve: fn(&[f64]) -> Vec<f64
     if let Some((low, high)) = &band {
         let points: Vec<Point> = place(high).into_iter().chain(place(low).into_iter().rev()).collect();
         scene.draw(Shape::Area { points }, Ink::Axis).faded(BAND_FADE);
+        // Of many parameters the band is as thin as a hair; its edges show where it is.
+        for edge in [low, high] {
+            scene.draw(Shape::Line { points: place(edge), width: 1.0, dashed: false }, Ink::Axis);
+        }
     }
     if sums && let Some(y) = frame.y(y, 0.9) {
         let points = vec![(frame.left, y), (frame.right, y)];
@@ -180,6 +184,12 @@ mod tests {
         let expected = ["proj", "whole model, component 1: 70 %", "whole model, component 2: 30 %"];
         assert_eq!(hints(&scree(&spectra).unwrap()), expected);
         assert_eq!(hints(&cumulative(&spectra).unwrap())[2], "whole model, component 2: 100 %");
+        let thin = NullBand { low: vec![0.5, 0.5], high: vec![0.5, 0.5] };
+        let lines = |null| {
+            let scene = scree(&Spectra { null, ..spectra }).unwrap();
+            scene.marks.iter().filter(|mark| matches!(mark.shape, Shape::Line { .. })).count()
+        };
+        assert_eq!(lines(Some(&thin)), lines(None) + 2, "a band without height has edges");
         assert!(scree(&Spectra { whole: &[], layers: &[], null: None }).is_none());
     }
 
