@@ -374,7 +374,7 @@ async fn what_cannot_be_uploaded_is_said() {
         (vec!["empty"], 1, "it holds no files"),
         (vec!["one", "--include", "*.ckpt"], 1, "none of its files is wanted"),
         (vec!["one", "two"], 1, "the draft has it already"),
-        (vec!["gone"], 1, "gone"),
+        (vec!["gone"], 3, "gone"),
         (vec!["one", "--ttl", "soon"], 2, "30d"),
         (vec!["one", "--metadata", "[]"], 2, "JSON object"),
         (vec!["one", "--base", "v7"], 3, "not found"),
