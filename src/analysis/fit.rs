@@ -28,7 +28,7 @@ pub enum Measure {
     /// of its passes makes the Gram too, built in, whatever the backend.
     Interference,
     /// The same and its singular part: a singular value decomposition for each matrix of each checkpoint, seconds each for
-    /// the larger matrices of a ViT-B/16 and minutes for all.
+    /// the larger matrices of a ViT-B/16, minutes for all, and memory for several matrices at a time.
     SingularInterference,
 }
 
