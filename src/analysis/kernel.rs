@@ -1,7 +1,7 @@
 //! The inner loops, compiled once for each instruction set and chosen for the CPU found at run time. No I/O.
 //!
-//! All loops work on a [`Tile`]: a block of columns of the n × d task vectors in `f64`, sized to stay in the L2 cache
-//! while each value of it is used n times. Products of rows are summed in registers, a block of rows against another,
+//! All loops work on a [`Tile`]: a block of columns of the n × d task vectors in `f64`, sized to stay in cache while
+//! each value of it is used n times. Products of rows are summed in registers, a block of rows against another,
 //! so that each loaded value serves three or four products; where the rows are many, a panel of them stays in the first-level
 //! cache meanwhile.
 

@@ -279,7 +279,8 @@ pub(super) fn compute(
         Trouble::Read(error) => error,
         Trouble::Numbers(source) => subject(source),
     })?;
-    Ok(Computed { layers, fits, backend: backend.name() })
+    let backend = known.map_or_else(|| backend.name(), |known| known.backends(&backend.name()));
+    Ok(Computed { layers, fits, backend })
 }
 
 /// The layers of one checkpoint as they are when every other has the same.

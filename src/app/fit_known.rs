@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::analysis::{Known, Layer, LayerFit};
+use crate::analysis::{Backend as _, BuiltIn, Known, Layer, LayerFit};
 
 use super::begin_run::PROGRAM;
 use super::fit_folder::Fit;
 use super::fit_record::InputRecord;
 use super::pull::Pulled;
+
+/// Between backends that made parts of one fit.
+const AND: &str = " and ";
 
 /// The stored Grams of some of the seeds of a fit.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(super) struct KnownFit {
     layers: HashMap<String, LayerFit>,
     /// For each seed of the new fit its row in the stored Grams.
     rows: Vec<Option<usize>>,
+    /// What made its products.
+    backend: String,
 }
 
 impl KnownFit {
@@ -37,13 +42,23 @@ impl KnownFit {
         }
         let row = |now: &Pulled| record.finetuned.iter().position(|known| is_same(known, &now.record));
         let rows: Vec<Option<usize>> = tuned.iter().map(row).collect();
+        let backend = record.backend.clone().unwrap_or_else(|| BuiltIn.name());
         let layers = earlier.layers.into_iter().map(|fit| (fit.layer.name.clone(), fit)).collect();
-        rows.iter().any(Option::is_some).then_some(Self { layers, rows })
+        rows.iter().any(Option::is_some).then_some(Self { layers, rows, backend })
     }
 
     /// How many seeds are known, and of how many.
     pub(super) fn seeds(&self) -> (usize, usize) {
         (self.rows.iter().flatten().count(), self.rows.len())
+    }
+
+    /// What made the products of the new fit, when `now` makes the missing ones.
+    pub(super) fn backends(&self, now: &str) -> String {
+        let before = &self.backend;
+        if self.rows.iter().all(Option::is_some) || before.split(AND).any(|name| name == now) {
+            return before.clone();
+        }
+        format!("{before}{AND}{now}")
     }
 
     /// What is known of a layer.
@@ -72,6 +87,19 @@ fn is_same(known: &InputRecord, now: &InputRecord) -> bool {
 mod tests {
     use super::*;
     use crate::report::input::Verified;
+
+    #[test]
+    fn a_fit_names_all_that_made_its_products() {
+        let known = |rows: &[Option<usize>], backend: &str| {
+            let (layers, backend) = (HashMap::new(), backend.to_owned());
+            KnownFit { layers, rows: rows.to_vec(), backend }
+        };
+        assert_eq!(known(&[Some(0), None], "built-in").backends("built-in"), "built-in");
+        assert_eq!(known(&[Some(0), None], "built-in").backends("libtorch 2 on cpu"), "built-in and libtorch 2 on cpu");
+        let mixed = "built-in and libtorch 2 on cpu";
+        assert_eq!(known(&[Some(0), None], mixed).backends("built-in"), mixed);
+        assert_eq!(known(&[Some(1), Some(0)], "libtorch 2 on cpu").backends("built-in"), "libtorch 2 on cpu");
+    }
 
     #[test]
     fn only_the_same_bytes_proved_as_well_are_the_same() {

@@ -36,8 +36,8 @@ pub struct FitRecord {
     /// Draws of the null model; the usual number when absent.
     #[serde(default)]
     pub null_draws: Option<usize>,
-    /// What made the products of task vectors that no earlier fit knew; absent in fits made before there was a choice, which
-    /// are built in.
+    /// What made the products of task vectors, here and in the earlier fits that they were taken from; absent in fits made
+    /// before there was a choice, which are built in.
     #[serde(default)]
     pub backend: Option<String>,
     /// Sums over the layers.
